@@ -1,0 +1,268 @@
+"""The command: from its arguments to an exit status.
+
+0 done, 1 a trial failed, 2 the user's mistake, 130 or 143 interrupted.
+"""
+
+import ast
+import contextlib
+import json
+import pathlib
+import platform
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from absl import flags
+from rich.console import Console
+
+from bnjax import config, records
+from bnjax.errors import UserError
+
+USAGE = """\
+usage: python train.py --config=FILE[:ARGUMENT] [--workdir=DIR] [--data_dir=DIR]
+                       [--config.FIELD=VALUE ...]
+"""
+
+
+class _FieldParser(flags.ArgumentParser):
+    def __init__(self, name: str):
+        self.name = name
+
+    def parse(self, argument: Any) -> Any:
+        return config.parse(self.name, str(argument))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status; prints, never raises.
+
+    Args:
+      argv: the arguments, the program's name first; those of the process if None.
+    """
+    arguments = list(sys.argv if argv is None else argv)
+    try:
+        with _stopping_at(signal.SIGTERM):
+            return _main(arguments)
+    except (UserError, flags.Error) as error:
+        print(f'{pathlib.Path(arguments[0]).name}: {error}', file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, _Terminated) as stop:
+        print('interrupted: the same command goes on from here', file=sys.stderr)
+        return 143 if isinstance(stop, _Terminated) else 130
+
+
+def _main(arguments: Sequence[str]) -> int:
+    known, pins = _parse(arguments)
+    if known.help:
+        print(f'{USAGE}\n{field_table()}')
+        return 0
+    if not known.config:
+        print(f'{USAGE}\n{_listing(pathlib.Path("configs"))}', file=sys.stderr)
+        return 2
+    # Imported here so that a listing and a wrong path do not wait for JAX.
+    from bnjax import study
+
+    asked = study.load(known.config, pins)
+    workdir = pathlib.Path(known.workdir or f'runs/{asked.name}')
+    return _run(asked, workdir, known.data_dir, shlex.join(['python', *arguments]))
+
+
+def _run(asked: Any, workdir: pathlib.Path, data_dir: str | None, command: str) -> int:
+    from bnjax import report, sweep
+
+    begun = time.monotonic()
+    console = Console(stderr=True)
+    datasets = sweep.load_data(asked, data_dir)
+    with records.opened(workdir):
+        widths = _widths(asked, workdir)
+        notes = _environment() | {'command': command}
+        records.write_json(
+            workdir / 'config.json',
+            notes
+            | {
+                'widths': widths,
+                'swept': asked.swept,
+                'trials': {trial.id: dict(trial.config) for trial in asked.trials},
+            },
+        )
+        with _progress(console, len(asked.trials)) as tell:
+            finished = sweep.run(asked, datasets, widths, workdir, tell)
+        records.write_csv(workdir, finished, asked.swept)
+        notes['seconds'] = f'{time.monotonic() - begun:.0f}'
+        page = report.write(
+            workdir,
+            finished,
+            title=asked.name,
+            description=asked.description,
+            swept=asked.swept,
+            notes=notes,
+        )
+    out = Console()
+    out.print(report.summary(finished, asked.swept))
+    for line in report.headlines(finished, asked.swept):
+        out.print(line, markup=False, highlight=False)
+    out.print(f'report: {page}', soft_wrap=True, markup=False, highlight=False)
+    return _verdict(finished)
+
+
+def _verdict(finished: Sequence[records.Record]) -> int:
+    failed = [r for r in finished if r.status == 'failed']
+    for error in dict.fromkeys(str(r.error) for r in failed):
+        count = sum(r.error == error for r in failed)
+        print(f'{count} of {len(finished)} trials failed: {error}', file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
+    """The command's own flags, and the fields it pins."""
+    known = flags.FlagValues()
+    flags.DEFINE_string('config', None, 'a config file', flag_values=known)
+    flags.DEFINE_string('workdir', None, 'runs/<config>', flag_values=known)
+    flags.DEFINE_string('data_dir', None, 'where TFDS keeps', flag_values=known)
+    flags.DEFINE_bool('help', False, 'show this', flag_values=known)
+    for name, field in config.FIELDS.items():
+        flag = flags.Flag(
+            _FieldParser(name), None, f'config.{name}', None, field.metadata['help']
+        )
+        flag.boolean = field.type is bool
+        flags.DEFINE_flag(flag, known)
+    rest = known(arguments)
+    if len(rest) > 1:
+        raise UserError(
+            f'{rest[1]!r} is no flag; fields are given as --config.FIELD=VALUE'
+        )
+    values = {name: known[f'config.{name}'].value for name in config.FIELDS}
+    return known, {name: v for name, v in values.items() if v is not None}
+
+
+def _listing(directory: pathlib.Path) -> str:
+    lines = []
+    for file in sorted(directory.glob('*.py')):
+        try:
+            text = ast.get_docstring(ast.parse(file.read_text())) or ''
+        except (SyntaxError, UnicodeDecodeError):
+            text = '(not valid Python)'
+        lines.append(f'  {file}: {text.partition(chr(10))[0]}')
+    return '\n'.join(['configs:', *lines] if lines else [f'no configs in {directory}/'])
+
+
+def field_table() -> str:
+    """Every field with its default and meaning, as a Markdown table."""
+    rows = ['| field | default | meaning |', '| --- | --- | --- |']
+    for name, field in config.FIELDS.items():
+        choices = field.metadata['choices']
+        among = f': {", ".join(choices)}' if choices else ''
+        default: Any = field.default
+        if isinstance(default, tuple):
+            default = ', '.join(map(str, default)) or 'none'
+        rows.append(f'| `{name}` | {default} | {field.metadata["help"]}{among} |')
+    return '\n'.join(rows)
+
+
+def _widths(asked: Any, workdir: pathlib.Path) -> dict[str, int]:
+    """Chunk widths by model: those the directory was begun with, else the table's."""
+    import jax
+
+    from bnjax import execution
+
+    try:
+        begun = json.loads((workdir / 'config.json').read_text())['widths']
+    except (OSError, ValueError, KeyError):
+        begun = {}
+    widths = dict(begun)
+    for fields in (trial.config for trial in asked.trials):
+        model, wanted = fields['model.name'], fields['execution.width']
+        default = wanted or execution.width(jax.default_backend(), model)
+        width = widths.setdefault(model, default)
+        if wanted and wanted != width:
+            raise UserError(
+                f'execution.width={wanted}, but --workdir={workdir} was begun with '
+                f'{width}, and another width changes the last bits; '
+                'leave the field out or give another --workdir'
+            )
+    return widths
+
+
+def _environment() -> dict[str, str]:
+    import flax
+    import jax
+
+    import bnjax
+
+    device = jax.devices()[0]
+    return {
+        'bnjax': bnjax.__version__,
+        'python': platform.python_version(),
+        'jax': jax.__version__,
+        'flax': flax.__version__,
+        'device': f'{jax.device_count()} x {device.device_kind} ({device.platform})',
+        'system': platform.platform(),
+    }
+
+
+@contextlib.contextmanager
+def _progress(console: Console, total: int) -> Iterator[Callable]:
+    """Gives a function that shows how far the sweep is: a bar, or plain lines."""
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    if not console.is_terminal:
+        yield _plain_lines(console, total)
+        return
+    columns = (
+        TextColumn('{task.description}'),
+        BarColumn(),
+        TextColumn('{task.fields[trials]}/' + f'{total} trials'),
+        TimeElapsedColumn(),
+        TextColumn('left'),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task('starting', total=1.0, trials=0)
+        yield lambda p: bar.update(
+            task, completed=p.share, trials=p.trials, description=p.running
+        )
+
+
+def _plain_lines(console: Console, total: int) -> Callable:
+    """A line each time another arm starts or ends, with the time left."""
+    begun, last = time.monotonic(), None
+
+    def tell(progress: Any) -> None:
+        nonlocal last
+        seen = progress.running, progress.trials
+        if seen == last:
+            return
+        last = seen
+        passed = time.monotonic() - begun
+        left = passed * (1 - progress.share) / progress.share if progress.share else 0
+        text = f'about {left:.0f} s left' if progress.share else 'compiling'
+        console.print(
+            f'{progress.running}: {progress.trials}/{total} trials, {text}',
+            highlight=False,
+        )
+
+    return tell
+
+
+class _Terminated(BaseException):
+    pass
+
+
+@contextlib.contextmanager
+def _stopping_at(signum: signal.Signals) -> Iterator[None]:
+    def stop(*_: Any) -> None:
+        raise _Terminated
+
+    before: Any = signal.signal(signum, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signum, before)

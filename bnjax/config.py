@@ -1,0 +1,228 @@
+"""The fields of a trial: the only list of their defaults, ranges, choices and help.
+
+A config file edits ``defaults()``, a ConfigDict. At the border it is checked, field
+by field, and becomes a frozen ``Config``; nothing inside ever sees a ConfigDict.
+"""
+
+import ast
+import dataclasses
+import difflib
+import functools
+import math
+from collections.abc import Mapping
+from typing import Any, get_args, get_origin
+
+from ml_collections import ConfigDict
+
+from bnjax.errors import UserError
+
+
+def _field(default: Any, help: str, *, low=None, above=None, high=None, choices=()):
+    limits = {'low': low, 'above': above, 'high': high, 'choices': choices}
+    return dataclasses.field(default=default, metadata={'help': help} | limits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    name: str = _field(
+        'digits',
+        'the images',
+        choices=('digits', 'mnist', 'fashion_mnist', 'cifar10', 'cifar100'),
+    )
+    preprocess: str = _field(
+        'unit',
+        'fitted on the training images: to [0, 1], then nothing, minus the mean, '
+        'over the deviation too, or whitened',
+        choices=('unit', 'center', 'zscore', 'pca', 'zca'),
+    )
+    validation_percent: int = _field(
+        10, 'share of the training images set aside for validation', low=0, high=90
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    name: str = _field('mlp', 'the network', choices=('mlp', 'cnn'))
+    features: tuple[int, ...] = _field(
+        (64, 64), 'width of each hidden layer (mlp) or pair of them (cnn)', low=1
+    )
+    activation: str = _field('relu', 'an elementwise function of jax.nn')
+    placement: str = _field(
+        'before',
+        'batch norm before or after the activation, or none',
+        choices=('none', 'before', 'after'),
+    )
+    use_scale: bool = _field(True, 'whether batch norm learns a scale (gamma)')
+    use_bias: bool = _field(True, 'whether batch norm learns a bias (beta)')
+    momentum: float = _field(
+        0.9, 'fraction of the running statistics kept at each step', low=0, high=1
+    )
+    epsilon: float = _field(1e-5, 'added to the variance', above=0)
+    init: str = _field(
+        'he_normal',
+        'initialiser of the weights, of jax.nn.initializers',
+        choices=(
+            *('he_normal', 'he_uniform', 'glorot_normal', 'glorot_uniform'),
+            *('lecun_normal', 'lecun_uniform'),
+        ),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    name: str = _field('sgd', 'the update rule', choices=('sgd', 'rmsprop', 'adam'))
+    learning_rate: float = _field(0.1, 'step size', low=0)
+    momentum: float = _field(
+        0.9, 'fraction of the velocity kept at each step; beta_1 of adam', low=0, high=1
+    )
+    weight_decay: float = _field(
+        0.0,
+        'of the weights, never of biases or batch norm; added to the gradient '
+        '(sgd, rmsprop) or decoupled from it (adam)',
+        low=0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Probes:
+    names: tuple[str, ...] = _field(
+        (),
+        'what is measured by layer',
+        choices=('gradient_norm', 'activation_mean', 'activation_std', 'zero_fraction'),
+    )
+    every: int = _field(100, 'steps from one measurement to the next', low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    width: int = _field(
+        0, 'trials run side by side in one program; 0: by platform and model', low=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    data: Data = Data()
+    model: Model = Model()
+    optimizer: Optimizer = Optimizer()
+    batch_size: int = _field(64, 'images in a step', low=1)
+    epochs: int = _field(10, 'passes over the training images', low=1)
+    steps: int = _field(0, 'training steps in all; 0: as many as epochs make', low=0)
+    seed: int = _field(
+        0, 'of the weights and the order of the images', low=0, high=2**32 - 1
+    )
+    probes: Probes = Probes()
+    execution: Execution = Execution()
+
+
+def _declarations(cls: Any = Config, prefix: str = '') -> dict[str, dataclasses.Field]:
+    found: dict[str, dataclasses.Field] = {}
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(field.type):
+            found |= _declarations(field.type, f'{prefix}{field.name}.')
+        else:
+            found[prefix + field.name] = field
+    return found
+
+
+FIELDS: Mapping[str, dataclasses.Field] = _declarations()
+
+
+def defaults() -> ConfigDict:
+    """A ConfigDict of every field at its default, for a config file to edit."""
+    return ConfigDict(dataclasses.asdict(Config()))
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    """``{'a': {'b': 1}}`` to ``{'a.b': 1}``."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping | ConfigDict):
+            flat |= flatten(value, f'{prefix}{key}.')
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def build(flat: Mapping[str, Any], cls: Any = Config, prefix: str = '') -> Any:
+    """The frozen ``Config`` of every dotted field; floats may be traced arrays."""
+    return cls(
+        **{
+            field.name: build(flat, field.type, f'{prefix}{field.name}.')
+            if dataclasses.is_dataclass(field.type)
+            else flat[prefix + field.name]
+            for field in dataclasses.fields(cls)
+        }
+    )
+
+
+def check(name: str, value: Any) -> Any:
+    """Returns the value of a field as its type has it, or says what it must be.
+
+    Raises:
+      UserError: no such field, or a value of the wrong type or out of range.
+    """
+    if name not in FIELDS:
+        raise UserError(f'there is no field {name}{_suggest(name, FIELDS)}')
+    field = FIELDS[name]
+    if get_origin(field.type) is tuple:
+        if not isinstance(value, tuple | list):
+            raise UserError(f'{name}={value!r} must be a tuple, such as (64, 64)')
+        item = get_args(field.type)[0]
+        return tuple(_check_one(name, v, item, field.metadata) for v in value)
+    return _check_one(name, value, field.type, field.metadata)
+
+
+def parse(name: str, text: str) -> Any:
+    """``check`` of a value from the command line."""
+    if name in FIELDS and FIELDS[name].type is str:
+        return check(name, text)
+    try:
+        value = ast.literal_eval({'true': 'True', 'false': 'False'}.get(text, text))
+    except (ValueError, SyntaxError):
+        value = tuple(text.split(',')) if ',' in text else text
+    if name in FIELDS and get_origin(FIELDS[name].type) is tuple:
+        value = value if isinstance(value, tuple | list) else (value,)
+    return check(name, value)
+
+
+def _check_one(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+        words = {float: 'a finite number', int: 'a whole number', str: 'a name'}
+        expected = words.get(kind, 'true or false')
+        raise UserError(f'{name}={value!r} must be {expected}')
+    choices = activations() if name == 'model.activation' else limits['choices']
+    if choices and value not in choices:
+        hint = _suggest(value, choices)
+        raise UserError(f'{name}={value!r} must be one of {", ".join(choices)}{hint}')
+    for word, holds in (
+        ('at least', limits['low'] is None or value >= limits['low']),
+        ('above', limits['above'] is None or value > limits['above']),
+        ('at most', limits['high'] is None or value <= limits['high']),
+    ):
+        if not holds:
+            bound = limits[{'at least': 'low', 'above': 'above'}.get(word, 'high')]
+            raise UserError(f'{name}={value!r} must be {word} {bound}')
+    return value
+
+
+@functools.cache
+def activations() -> tuple[str, ...]:
+    """The functions of ``jax.nn`` that map each number to a number by itself."""
+    import jax
+
+    def elementwise(name: str) -> bool:
+        shapes = [jax.ShapeDtypeStruct(shape, 'float32') for shape in ((), (2,))]
+        try:  # softmax fails on a scalar, logsumexp reduces a vector
+            return [jax.eval_shape(getattr(jax.nn, name), s) for s in shapes] == shapes
+        except Exception:
+            return False  # it wants other arguments, so it is no activation
+
+    return tuple(name for name in dir(jax.nn) if elementwise(name))
+
+
+def _suggest(name: Any, known: Any) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f'; did you mean {near[0]}?' if near else ''

@@ -1,0 +1,140 @@
+"""``BatchNorm`` for Flax Linen: swap it for ``flax.linen.BatchNorm``."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import canonicalize_dtype
+from flax.linen.module import merge_param
+from flax.typing import Dtype
+
+from bnjax.functional import batch_norm, check_epsilon, check_momentum, normalize
+from bnjax.functional import update as update_running
+from bnjax.moments import AxisName, Groups, Moments, reduction
+
+
+class BatchNorm(nn.Module):
+    r"""Batch normalization with Flax's fields, defaults, names and shapes.
+
+    .. math:: y = \gamma \, \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
+
+    (Ioffe & Szegedy 2015, algorithm 1.) The batch's moments serve in training and
+    the running ones, in the collection ``batch_stats``, afterwards.
+
+    Attributes:
+      use_running_average: normalise by the running statistics and leave them be;
+        here or in the call.
+      axis: the feature axis or axes; all others are reduced.
+      momentum: the fraction of the running statistics kept at each step, in
+        [0, 1] (torch's momentum is the fraction replaced); may be traced.
+      epsilon: added to the variance, > 0; may be traced.
+      dtype: of the result; by default that of the input and parameters together.
+      param_dtype: of the parameters. Statistics are float32 always.
+      use_bias, use_scale: whether beta and gamma are learned.
+      bias_init, scale_init: their initialisers.
+      axis_name: the mapped axis or axes over which devices share statistics,
+        each device counting by its unmasked positions.
+      axis_index_groups: the indices along ``axis_name`` that share statistics.
+      use_fast_variance, force_float32_reductions: accepted, without effect: the
+        variance is always the accurate one and sums are always float32 or better.
+
+    >>> import bnjax.linen, jax, jax.numpy as jnp
+    >>> layer = bnjax.linen.BatchNorm(momentum=0.9)
+    >>> x = jnp.array([[1.0], [3.0]])
+    >>> variables = layer.init(jax.random.key(0), x, use_running_average=False)
+    >>> y, new = layer.apply(variables, x, use_running_average=False,
+    ...                      mutable=['batch_stats'])
+    >>> print(new['batch_stats']['mean'])
+    [0.2]
+    """
+
+    use_running_average: bool | None = None
+    axis: int | Sequence[int] = -1
+    momentum: float | jax.Array = 0.99
+    epsilon: float | jax.Array = 1e-5
+    dtype: Dtype | None = None
+    param_dtype: Dtype = jnp.float32
+    use_bias: bool = True
+    use_scale: bool = True
+    bias_init: Callable[..., Any] = nn.initializers.zeros
+    scale_init: Callable[..., Any] = nn.initializers.ones
+    axis_name: AxisName | None = None
+    axis_index_groups: Groups | None = None
+    use_fast_variance: bool = True
+    force_float32_reductions: bool = True
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        use_running_average: bool | None = None,
+        *,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """Normalises ``x``; in training, updates ``batch_stats`` too.
+
+        Args:
+          x: an array of floats with the features on ``axis``.
+          use_running_average: as the attribute; exactly one of the two is given.
+          mask: broadcastable to ``x``, true where a position counts; not looked
+            at with running statistics.
+
+        Returns:
+          An array of the shape of ``x``.
+
+        Raises:
+          TypeError: ``x`` is not an array of floats.
+          ValueError: ``momentum``, ``epsilon``, ``mask`` or the number of
+            features does not fit.
+        """
+        x = jnp.asarray(x)
+        running_only = merge_param(
+            'use_running_average', self.use_running_average, use_running_average
+        )
+        try:
+            return self._normalized(x, running_only, mask)
+        except (TypeError, ValueError) as error:
+            if type(error) not in (TypeError, ValueError):
+                raise
+            layer = '/'.join(self.path) or type(self).__name__
+            raise type(error)(f'{layer}: {error}') from error
+
+    def _normalized(self, x, running_only, mask):
+        check_momentum(self.momentum)
+        check_epsilon(self.epsilon)
+        shape = tuple(x.shape[a] for a in reduction(x, self.axis).features)
+        mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
+        var = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
+        scale, bias = self._affine(shape)
+
+        dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
+        x = x.astype(jnp.promote_types(x.dtype, dtype))
+        shared = {'axis': self.axis, 'epsilon': self.epsilon}
+        running = Moments(mean.value, var.value, jnp.ones_like(mean.value))
+        if running_only:
+            return normalize(x, running, scale, bias, **shared).astype(dtype)
+
+        y, batch = batch_norm(
+            x,
+            scale,
+            bias,
+            **shared,
+            where=None if mask is None else jnp.asarray(mask, bool),
+            axis_name=None if self.is_initializing() else self.axis_name,
+            axis_index_groups=(
+                None if self.is_initializing() else self.axis_index_groups
+            ),
+        )
+        if not self.is_initializing():
+            mean.value, var.value, _ = update_running(running, batch, self.momentum)
+        return y.astype(dtype)
+
+    def _affine(self, shape):
+        scale = bias = None
+        if self.use_scale:
+            scale = self.param('scale', self.scale_init, shape, self.param_dtype)
+        if self.use_bias:
+            bias = self.param('bias', self.bias_init, shape, self.param_dtype)
+        return scale, bias

@@ -1,0 +1,227 @@
+"""The program that trials with the same static fields share.
+
+The floats and the seed of each trial are traced arguments; the loop over the steps
+of an epoch is a ``lax.scan`` with the data on the device, and ``vmap`` sets trials
+side by side. It is compiled once, for chunks of one width.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from bnjax import config, probes
+from bnjax.config import Config
+from bnjax.data import Dataset, Split
+from bnjax.errors import UserError
+from bnjax.trial import Scores, State, evaluate, init, step
+
+Static = tuple[tuple[str, Any], ...]
+Numbers = Mapping[str, Any]
+
+
+class Program(NamedTuple):
+    """Functions over ``width`` trials; ``train`` and ``evaluate`` are compiled.
+
+    Attributes:
+      init: traced fields to the state.
+      train: traced fields, state (donated), epoch, order of the images to the
+        state and the epoch's log.
+      evaluate: traced fields, state to the scores of the held-out images.
+      images: in the training split.
+      epochs: how many there are, the last of them perhaps cut short.
+      width: trials side by side.
+    """
+
+    init: Callable[..., State]
+    train: Callable[..., tuple[State, dict]]
+    evaluate: Callable[..., dict]
+    images: int
+    epochs: int
+    width: int
+
+
+def split_fields(flat: Mapping[str, Any]) -> tuple[Static, dict[str, float | int]]:
+    """Parts the fields of a trial by type: floats and the seed are traced."""
+    traced = {k: v for k, v in flat.items() if isinstance(v, float) or k == 'seed'}
+    return tuple((k, v) for k, v in flat.items() if k not in traced), traced
+
+
+def steps_in(cfg: Config, images: int) -> tuple[int, int]:
+    """Steps in an epoch, which drops its last short batch, and steps in all."""
+    if cfg.batch_size > images:
+        raise UserError(
+            f'batch_size={cfg.batch_size} must be at most {images}, the number of '
+            f'training images of {cfg.data.name}'
+        )
+    per_epoch = images // cfg.batch_size
+    return per_epoch, cfg.steps or cfg.epochs * per_epoch
+
+
+def compile_program(
+    static: Static, numbers: Numbers, data: Dataset, width: int
+) -> Program:
+    """Compiles for ``width`` trials like the one whose traced ``numbers`` are given."""
+    classes, images = data.classes, len(data.train.y)
+    train_split = jax.tree.map(jnp.asarray, data.train)
+    held_out = jax.tree.map(_join, data.validation, data.test)
+    validated = len(data.validation.y)
+
+    def config_of(numbers: Numbers) -> Config:
+        return config.build({**dict(static), **numbers})
+
+    def first(numbers, split):
+        return init(config_of(numbers), classes, split)
+
+    def train(numbers, state, order, index, split):
+        return _train(config_of(numbers), classes, state, order, index, split)
+
+    def score(numbers, state, split):
+        scores = evaluate(config_of(numbers), classes, state, split)
+        return _held_out_means(scores, validated)
+
+    per_epoch, total = steps_in(config_of(numbers), images)
+    many = _stack([numbers] * width)
+    # Not compiled as a whole: its small operations recur over layers and programs,
+    # and each is compiled once.
+    state_of = _side_by_side(first, width, 1)
+    state = state_of(many, train_split)
+    order = _orders(many['seed'], 0, images)
+    run_train = jax.jit(_side_by_side(train, width, 3), donate_argnums=1)
+    run_score = jax.jit(_side_by_side(score, width, 2))
+    compiled = run_train.lower(many, state, order, np.int32(0), train_split).compile()
+    scored = run_score.lower(many, state, held_out).compile()
+    return Program(
+        init=lambda numbers: state_of(numbers, train_split),
+        train=lambda *args: compiled(*args, train_split),
+        evaluate=lambda *args: scored(*args, held_out),
+        images=images,
+        epochs=math.ceil(total / per_epoch),
+        width=width,
+    )
+
+
+def run_chunk(program: Program, trials: Sequence[Numbers]) -> Iterator[list[dict]]:
+    """Trains up to ``width`` trials; yields their logs before and after each epoch.
+
+    A short chunk is filled up by repeating its last trial, for another width would
+    be another program, with other last bits.
+    """
+    padded = [*trials, *[trials[-1]] * (program.width - len(trials))]
+    numbers = _stack(padded)
+    state = program.init(numbers)
+    log: dict[str, Any] = {}
+    for epoch in range(program.epochs + 1):
+        if epoch:
+            order = _orders(numbers['seed'], epoch - 1, program.images)
+            state, log = program.train(numbers, state, order, np.int32(epoch - 1))
+        scores = program.evaluate(numbers, state)
+        yield _unstack(log | scores, len(trials))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _orders(seeds: jax.Array, epoch: int, images: int) -> jax.Array:
+    """The order of the images in one epoch, by seed: the same in every arm."""
+
+    def order(seed: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(jax.random.key(seed), 1 + epoch)
+        return jax.random.permutation(key, images)
+
+    return jax.vmap(order)(seeds)
+
+
+def _train(
+    cfg: Config,
+    classes: int,
+    state: State,
+    order: jax.Array,
+    index: jax.Array,
+    train: Split,
+) -> tuple[State, dict[str, Any]]:
+    """One epoch; its log has means over the steps and what the probes saw."""
+    per_epoch, total = steps_in(cfg, len(train.y))
+    numbered = index * per_epoch + jnp.arange(per_epoch)
+
+    def one(state: State, at: tuple[jax.Array, jax.Array]) -> tuple[State, tuple]:
+        i, rows = at
+        batch = Split(train.x[rows], train.y[rows])
+        state, scores, sample = step(cfg, classes, state, batch)
+        return state, (scores, _probe(cfg.probes, i, sample))
+
+    def unless_over(state: State, at: tuple[jax.Array, jax.Array]):
+        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(one, state, at)[1])
+        return lax.cond(at[0] < total, one, lambda s, _: (s, nothing), state, at)
+
+    body = unless_over if total % per_epoch else one
+    rows = order[: per_epoch * cfg.batch_size].reshape(per_epoch, cfg.batch_size)
+    state, (scores, measured) = lax.scan(body, state, (numbered, rows))
+    finite = jnp.isfinite(scores.loss)
+    good = finite & (numbered < total)
+    log: dict[str, Any] = {
+        f'train_{name}': jnp.where(good, value, 0).sum() / good.sum()
+        for name, value in scores._asdict().items()
+    }
+    log['bad_step'] = jnp.where(finite.all(), -1, numbered[jnp.argmin(finite)])
+    return state, log | {'step': numbered, 'probes': measured}
+
+
+def _probe(settings: config.Probes, i: jax.Array, sample: probes.Sample) -> dict:
+    """Measures on the chosen steps; zeros on the others, which the reader drops."""
+    if not settings.names:
+        return {}
+
+    def measured() -> dict:
+        return probes.measure(settings.names, sample)
+
+    nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(measured))
+    return lax.cond(i % settings.every == 0, measured, lambda: nothing)
+
+
+def _held_out_means(scores: Scores, validated: int) -> dict[str, jax.Array]:
+    """Means over the validation images, which come first, and over the test images."""
+    parts = (('validation', slice(validated)), ('test', slice(validated, None)))
+    return {
+        # Without validation images the mean is of nothing: nan, as it should be.
+        f'{split}_{metric}': values[part].mean()
+        for split, part in parts
+        for metric, values in scores._asdict().items()
+    }
+
+
+def _join(a: np.ndarray, b: np.ndarray) -> jax.Array:
+    return jnp.asarray(np.concatenate([a, b]))
+
+
+def _side_by_side(f: Callable, width: int, mapped: int) -> Callable:
+    """``f`` over trials stacked in its first ``mapped`` arguments."""
+
+    def single(*args):
+        own, shared = args[:mapped], args[mapped:]
+        out = f(*jax.tree.map(lambda a: a[0], own), *shared)
+        return jax.tree.map(lambda a: a[None], out)
+
+    def many(*args):
+        in_axes = [0] * mapped + [None] * (len(args) - mapped)
+        return jax.vmap(f, in_axes)(*args)
+
+    # Alone, a trial keeps the branches that vmap would turn into selections.
+    return single if width == 1 else many
+
+
+def _stack(trials: Sequence[Numbers]) -> dict[str, np.ndarray]:
+    return {
+        name: np.array(
+            [t[name] for t in trials], np.uint32 if name == 'seed' else np.float32
+        )
+        for name in trials[0]
+    }
+
+
+def _unstack(log: dict, count: int) -> list[dict]:
+    log = jax.device_get(log)
+    return [jax.tree.map(lambda a, i=i: a[i], log) for i in range(count)]

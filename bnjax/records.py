@@ -1,0 +1,180 @@
+"""The work directory: a record for each finished trial, and what derives from them.
+
+config.json        what was asked, on what it ran
+trials/<id>.json   a finished trial, written last, whole or not at all
+trials/<id>.npz    its curves and probes
+trials.csv         a line for each trial of the sweep, made anew each time
+"""
+
+import contextlib
+import csv
+import dataclasses
+import fcntl
+import hashlib
+import io
+import json
+import math
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bnjax.errors import UserError
+
+SCHEMA = 1
+METRICS = (
+    *('train_loss', 'train_accuracy'),
+    *('validation_loss', 'validation_accuracy'),
+    *('test_loss', 'test_accuracy'),
+)
+# How a trial is run is no part of what it is.
+NOT_IDENTITY = ('execution.',)
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A finished trial.
+
+    Attributes:
+      trial: its identity, 12 hexadecimal digits.
+      status: 'done', 'diverged' or 'failed'.
+      config: every field by its dotted name.
+      metrics: ``METRICS``; accuracies are fractions of 1, losses nats, unknown nan.
+        Those of a diverged trial are its last finite ones.
+      steps: training steps taken.
+      seconds: its share of the time its chunk ran, without compilation.
+      bad_step: the first step whose loss was not finite (diverged).
+      error: what went wrong (failed).
+      curves: arrays by name: ``epoch`` and ``METRICS`` by epoch from 0, before
+        training; ``probe_step``, and for each probe ``probe/<name>`` (samples,
+        layers) and ``layers/<name>``.
+    """
+
+    trial: str
+    status: str
+    config: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    steps: int
+    seconds: float
+    bad_step: int | None = None
+    error: str | None = None
+    curves: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """Twelve digits that stand for what the trial is."""
+    fields = {k: v for k, v in config.items() if not k.startswith(NOT_IDENTITY)}
+    text = json.dumps({'schema': SCHEMA} | fields, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def write(workdir: pathlib.Path, record: Record) -> None:
+    """Keeps a finished trial; its json appears last, so it speaks for both files."""
+    path = workdir / 'trials' / record.trial
+    if record.curves:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **dict[str, Any](record.curves))
+        write_atomically(path.with_suffix('.npz'), buffer.getvalue())
+    fields = dataclasses.asdict(dataclasses.replace(record, curves={}))
+    # JSON has no nan: what is unknown is null.
+    known = {k: v if math.isfinite(v) else None for k, v in record.metrics.items()}
+    write_json(
+        path.with_suffix('.json'), {'schema': SCHEMA} | fields | {'metrics': known}
+    )
+
+
+def read(workdir: pathlib.Path, trial: str) -> Record | None:
+    """A finished trial, or None where there is no whole record of it."""
+    path = workdir / 'trials' / trial
+    try:
+        fields = json.loads(path.with_suffix('.json').read_text())
+        if fields.pop('schema') != SCHEMA:
+            return None
+        if fields['status'] != 'failed':
+            with np.load(path.with_suffix('.npz'), allow_pickle=False) as stored:
+                fields['curves'] = dict(stored)
+        for name, value in fields['config'].items():
+            fields['config'][name] = tuple(value) if type(value) is list else value
+        for name, value in fields['metrics'].items():
+            fields['metrics'][name] = math.nan if value is None else value
+        return Record(**fields)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+        return None
+    except Exception as error:  # zipfile.BadZipFile, zlib.error: a damaged file
+        if type(error).__module__ in ('zipfile', 'zlib'):
+            return None
+        raise
+
+
+def write_csv(
+    workdir: pathlib.Path, records: Sequence[Record], swept: Sequence[str]
+) -> None:
+    """Writes trials.csv: a line for each trial, with the swept fields by name."""
+    text = io.StringIO()
+    out = csv.writer(text, lineterminator='\n')
+    out.writerow(
+        ['trial', 'status', 'seed', *swept, *METRICS, 'steps', 'seconds', 'bad_step']
+    )
+    for r in records:
+        out.writerow(
+            [r.trial, r.status, r.config['seed']]
+            + [r.config[name] for name in swept]
+            + [r.metrics[name] for name in METRICS]
+            + [r.steps, round(r.seconds, 4), '' if r.bad_step is None else r.bad_step]
+        )
+    write_atomically(workdir / 'trials.csv', text.getvalue().encode())
+
+
+def write_json(path: pathlib.Path, fields: Mapping[str, Any]) -> None:
+    """Writes JSON whole or not at all."""
+    text = json.dumps(fields, indent=1, allow_nan=False)
+    write_atomically(path, f'{text}\n'.encode())
+
+
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Writes a file whole or not at all, and leaves nothing else behind."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    try:
+        with os.fdopen(handle, 'wb') as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+@contextlib.contextmanager
+def opened(workdir: pathlib.Path) -> Iterator[None]:
+    """Makes the work directory and holds it, so that one process writes at a time.
+
+    Raises:
+      UserError: it cannot be written, or another process holds it.
+    """
+    try:
+        (workdir / 'trials').mkdir(parents=True, exist_ok=True)
+        (workdir / 'figures').mkdir(exist_ok=True)
+        lock = open(workdir / '.lock', 'a+')  # noqa: SIM115
+    except OSError as error:
+        raise UserError(
+            f'--workdir={workdir} cannot be written ({error.strerror}); '
+            'give another with --workdir=DIR'
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise UserError(
+                f'--workdir={workdir} is in use by process {lock.read().strip()}; '
+                'wait for it or give another with --workdir=DIR'
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

@@ -1,0 +1,230 @@
+"""Intervals over seeds, and arms of a sweep compared in pairs of the same seed."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from bnjax.records import Record
+
+LEVEL = 0.95
+
+
+class Interval(NamedTuple):
+    """A mean, its 95 % t-interval, and the number of finite values behind it.
+
+    `low` and `high` are nan where `n < 2`, `mean` is nan where `n == 0`. The fields
+    are floats (`n` an int), or arrays of one shape.
+    """
+
+    mean: Any
+    low: Any
+    high: Any
+    n: Any
+
+
+def interval(values: Any) -> Interval:
+    """The mean of `values` (N, ...) over their first axis with its t-interval.
+
+    Non-finite values are missing. Equal values give an interval of width 0.
+    """
+    values = np.asarray(values, np.float64)
+    known = np.isfinite(values)
+    n = known.sum(0)
+    filled = np.where(known, values, 0.0)
+    mean = filled.sum(0) / np.where(n > 0, n, np.nan)
+    squares = np.where(known, (filled - mean) ** 2, 0.0).sum(0)
+    variance = squares / np.where(n > 1, n - 1, np.nan)
+    quantile = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1))
+    half = quantile * np.sqrt(variance / np.maximum(n, 1))
+    found = Interval(mean, mean - half, mean + half, n)
+    return found if values.ndim > 1 else Interval(*(v.item() for v in found))
+
+
+def verdict(difference: Interval) -> str:
+    """What an interval of differences says, in words.
+
+    'higher' or 'lower' where it excludes 0, 'no difference seen' where it holds 0,
+    'one seed' where one pair gives no interval, 'missing' where there is no pair.
+    """
+    if difference.n < 2:
+        return 'one seed' if difference.n else 'missing'
+    if difference.low > 0:
+        return 'higher'
+    return 'lower' if difference.high < 0 else 'no difference seen'
+
+
+def mean_of(records: Iterable[Record], metric: str = 'test_accuracy') -> Interval:
+    """The interval of a metric over the trials (one per seed) of a cell.
+
+    A diverged trial counts by its last finite value; a failed one is missing.
+    """
+    return interval([record.metrics[metric] for record in records])
+
+
+def paired(
+    arm: Iterable[Record], baseline: Iterable[Record], metric: str = 'test_accuracy'
+) -> Interval:
+    """The interval of `arm - baseline` over the seeds that both have."""
+    ours = {record.config['seed']: record.metrics[metric] for record in arm}
+    theirs = {record.config['seed']: record.metrics[metric] for record in baseline}
+    return interval([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A sweep seen as arms that are compared at settings of the other fields.
+
+    A setting is a tuple of values, one for each of `fields`. The last `tuned` of
+    them are the float fields: an arm may choose its best among their values. The
+    values before them are the setting's group.
+    """
+
+    field: str | None  # the compared field; None where nothing but the seed varies
+    arms: tuple[Any, ...]  # its values, the baseline first
+    fields: tuple[str, ...]
+    tuned: int
+    settings: tuple[tuple[Any, ...], ...]
+    cells: Mapping[tuple[tuple[Any, ...], Any], tuple[Record, ...]]
+    criterion: str  # the metric that chooses among settings, never of the test set
+
+    @property
+    def baseline(self) -> Any:
+        return self.arms[0]
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        return tuple(record for cell in self.cells.values() for record in cell)
+
+    @property
+    def group_fields(self) -> tuple[str, ...]:
+        return self.fields[: len(self.fields) - self.tuned]
+
+    @property
+    def tuned_fields(self) -> tuple[str, ...]:
+        return self.fields[len(self.fields) - self.tuned :]
+
+    @property
+    def groups(self) -> tuple[tuple[Any, ...], ...]:
+        return tuple(dict.fromkeys(self.group_of(s) for s in self.settings))
+
+    def group_of(self, setting: tuple[Any, ...]) -> tuple[Any, ...]:
+        return setting[: len(self.group_fields)]
+
+    def cell(self, setting: tuple[Any, ...], arm: Any) -> tuple[Record, ...]:
+        """The trials of an arm at a setting, one per seed; empty where there is none"""
+        return self.cells.get((setting, arm), ())
+
+    def difference(self, setting: tuple[Any, ...], arm: Any) -> Interval:
+        """An arm against the baseline at the same setting, paired by seed."""
+        return paired(self.cell(setting, arm), self.cell(setting, self.baseline))
+
+    def best(self, group: tuple[Any, ...], arm: Any) -> tuple[Any, ...] | None:
+        """The setting of a group at which an arm's mean criterion is best.
+
+        None where no trial of the arm has a finite one. The first of equals.
+        """
+        sign = -1 if self.criterion.endswith('loss') else 1
+        scores = {
+            setting: sign * mean_of(self.cell(setting, arm), self.criterion).mean
+            for setting in self.settings
+            if self.group_of(setting) == group
+        }
+        known = {s: score for s, score in scores.items() if math.isfinite(score)}
+        return max(known, key=known.__getitem__, default=None)
+
+
+class Contrast(NamedTuple):
+    """An arm against the baseline, each at its own best setting of one group."""
+
+    group: tuple[Any, ...]
+    arm: Any
+    setting: tuple[Any, ...]
+    baseline_setting: tuple[Any, ...]
+    mean: Interval
+    baseline_mean: Interval
+    difference: Interval
+
+
+def compare(records: Sequence[Record], swept: Sequence[str]) -> Comparison:
+    """Arranges the records of a sweep as a `Comparison`.
+
+    The compared field is 'model.placement' where it is swept, else the first of
+    `swept`; the baseline is 'none' for a placement, else the first value seen. A
+    field of which the records have one value only is not taken as swept.
+
+    Raises:
+      ValueError: there are no records.
+    """
+    if not records:
+        raise ValueError('records: empty, expected at least one; run a trial first')
+    swept = [name for name in swept if len({r.config[name] for r in records}) > 1]
+    field = 'model.placement' if 'model.placement' in swept else next(iter(swept), None)
+    others = [name for name in swept if name != field]
+    floats = [name for name in others if _is_float(records, name)]
+    fields = tuple(name for name in others if name not in floats) + tuple(floats)
+    cells: dict[Any, list[Record]] = {}
+    for record in records:
+        setting = tuple(_value(record, name) for name in fields)
+        cells.setdefault((setting, _value(record, field)), []).append(record)
+    known = any(math.isfinite(r.metrics['validation_accuracy']) for r in records)
+    return Comparison(
+        field=field,
+        arms=_arms(field, [arm for _, arm in cells]),
+        fields=fields,
+        tuned=len(floats),
+        settings=_ordered([setting for setting, _ in cells]),
+        cells={key: tuple(cell) for key, cell in cells.items()},
+        criterion='validation_accuracy' if known else 'train_loss',
+    )
+
+
+def at_own_best(comparison: Comparison) -> list[Contrast]:
+    """Every arm against the baseline in every group, each at its own best setting.
+
+    A group in which one of the two has no best setting is left out.
+    """
+    contrasts = []
+    for group in comparison.groups:
+        base = comparison.best(group, comparison.baseline)
+        for arm in comparison.arms[1:]:
+            best = comparison.best(group, arm)
+            if best is None or base is None:
+                continue
+            ours = comparison.cell(best, arm)
+            theirs = comparison.cell(base, comparison.baseline)
+            means = mean_of(ours), mean_of(theirs)
+            difference = paired(ours, theirs)
+            contrasts.append(Contrast(group, arm, best, base, *means, difference))
+    return contrasts
+
+
+def _value(record: Record, field: str | None) -> Any:
+    return None if field is None else record.config[field]
+
+
+def _is_float(records: Sequence[Record], field: str) -> bool:
+    return all(isinstance(record.config[field], float) for record in records)
+
+
+def _arms(field: str | None, seen: Sequence[Any]) -> tuple[Any, ...]:
+    arms = list(dict.fromkeys(seen))
+    if field == 'model.placement' and 'none' in arms:
+        arms.sort(key=lambda arm: arm != 'none')
+    return tuple(arms)
+
+
+def _ordered(settings: Sequence[tuple[Any, ...]]) -> tuple[tuple[Any, ...], ...]:
+    """Each setting once: numbers ascending, other values in the order first seen."""
+    columns = [list(dict.fromkeys(column)) for column in zip(*settings, strict=True)]
+    for column in columns:
+        if all(isinstance(v, int | float) for v in column):
+            column.sort()
+    ranks = [{value: i for i, value in enumerate(column)} for column in columns]
+    unique = dict.fromkeys(settings)
+    return tuple(
+        sorted(unique, key=lambda s: [r[v] for r, v in zip(ranks, s, strict=True)])
+    )

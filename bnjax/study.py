@@ -1,0 +1,138 @@
+"""A config file, executed and checked: the trials it asks for."""
+
+import dataclasses
+import importlib.util
+import inspect
+import pathlib
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from bnjax import config
+from bnjax.errors import UserError
+from bnjax.records import identity
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One resolved config: every field by its dotted name."""
+
+    id: str
+    config: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What a config file asks for.
+
+    Attributes:
+      name: of the file, without its directory and suffix.
+      description: the file's docstring.
+      trials: each once, in the order of the sweep.
+      swept: fields that differ between trials, ``seed`` apart, in the sweep's order.
+    """
+
+    name: str
+    description: str
+    trials: tuple[Trial, ...]
+    swept: tuple[str, ...]
+
+
+def load(path: str, pins: Mapping[str, Any]) -> Study:
+    """Executes a config file and resolves its trials.
+
+    Args:
+      path: of the file; what follows a colon is handed to ``get_config``.
+      pins: dotted fields from the command line, which no trial may change.
+
+    Raises:
+      UserError: the file is missing, fails, or asks for what there is not.
+    """
+    path, _, argument = path.partition(':')
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise UserError(f'--config={path} is not a file; {listing_hint()}')
+    module = _execute(file)
+    with _blaming(file):
+        if not callable(getattr(module, 'get_config', None)):
+            raise UserError(f'{file} has no get_config(); it must return a ConfigDict')
+        made = module.get_config(argument) if argument else module.get_config()
+        base = _checked(config.flatten(made))
+    changes = _changes(module, file)
+    trials: dict[str, Trial] = {}
+    for change in changes:
+        fields = {**base, **change, **pins}
+        trial = Trial(identity(fields), fields)
+        trials.setdefault(trial.id, trial)
+    named = dict.fromkeys(name for change in changes for name in change)
+    return Study(
+        file.stem,
+        inspect.cleandoc(module.__doc__ or file.stem),
+        tuple(trials.values()),
+        tuple(n for n in named if n != 'seed' and _differs(n, trials.values())),
+    )
+
+
+def listing_hint() -> str:
+    """Where the user finds configs."""
+    return 'python train.py without arguments lists the configs'
+
+
+def _changes(module: ModuleType, file: pathlib.Path) -> list[dict[str, Any]]:
+    """What each call of ``add`` in the file's ``sweep`` changes."""
+    sweep: Callable | None = getattr(module, 'sweep', None)
+    if sweep is None:
+        return [{}]
+    changes: list[dict[str, Any]] = []
+
+    def add(**overrides: Any) -> None:
+        changes.append(
+            {name: config.check(name, value) for name, value in overrides.items()}
+        )
+
+    with _blaming(file):
+        sweep(add)
+    if not changes:
+        raise UserError(f'sweep(add) of {file} adds no trial; call add(...) in it')
+    return changes
+
+
+def _checked(flat: Mapping[str, Any]) -> dict[str, Any]:
+    missing = [name for name in config.FIELDS if name not in flat]
+    if missing:
+        raise UserError(
+            f'get_config() returns no field {missing[0]}; '
+            'start from bnjax.config.defaults() and edit it'
+        )
+    return {name: config.check(name, value) for name, value in flat.items()}
+
+
+def _differs(name: str, trials: Any) -> bool:
+    return len({trial.config[name] for trial in trials}) > 1
+
+
+def _execute(file: pathlib.Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f'bnjax_config_{file.stem}', file)
+    if spec is None or spec.loader is None:
+        raise UserError(f'--config={file} is not a Python file; {listing_hint()}')
+    module = importlib.util.module_from_spec(spec)
+    with _blaming(file):
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _blaming(file: pathlib.Path) -> Iterator[None]:
+    """Turns what goes wrong in a config file into a line with its place."""
+    try:
+        yield
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f.lineno for f in frames if f.filename == str(file)]
+        line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
+        place = f'{file}:{line}' if line else str(file)
+        kind = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
+        text = ' '.join(str(error).split())
+        raise UserError(f'{place}: {kind}{text}') from error

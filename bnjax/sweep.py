@@ -1,0 +1,181 @@
+"""Many trials: grouped into programs, run in chunks, each kept as it finishes."""
+
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bnjax import data, program, records
+from bnjax.config import build
+from bnjax.probes import in_depth_order
+from bnjax.records import METRICS, Record
+from bnjax.study import Study, Trial
+
+
+class Progress(NamedTuple):
+    """How far a sweep is: trials finished, the share of the work done, what runs."""
+
+    trials: int
+    share: float
+    running: str
+
+
+def load_data(study: Study, data_dir: str | None) -> dict[tuple, data.Dataset]:
+    """Every data set that the trials name, and a check that batches fit in it."""
+    datasets: dict[tuple, data.Dataset] = {}
+    for trial in study.trials:
+        key = _data_key(trial)
+        if key not in datasets:
+            name, preprocess, percent = key
+            datasets[key] = data.load(
+                name,
+                preprocess=preprocess,
+                validation_percent=percent,
+                data_dir=data_dir,
+            )
+        program.steps_in(build(trial.config), len(datasets[key].train.y))
+    return datasets
+
+
+def run(
+    study: Study,
+    datasets: Mapping[tuple, data.Dataset],
+    widths: Mapping[str, int],
+    workdir: pathlib.Path,
+    report: Callable[[Progress], None],
+) -> list[Record]:
+    """Trains what the work directory does not yet hold.
+
+    Args:
+      study: its trials are what is asked for.
+      datasets: as ``load_data`` gives them.
+      widths: trials in a chunk, by model name.
+      workdir: opened by the caller; a record is in it before it is reported.
+      report: is told how far the sweep is.
+
+    Returns:
+      The records of all trials of the study, in its order.
+    """
+    found = {t.id: records.read(workdir, t.id) for t in study.trials}
+    finished = {k: r for k, r in found.items() if r and r.status != 'failed'}
+    missing = [t for t in study.trials if t.id not in finished]
+    total = len(study.trials)
+    for static, group in _groups(missing).items():
+        fields = dict(static)
+        arm = ' '.join(str(fields[n]) for n in study.swept if n in fields)
+        running = arm or fields['model.name']
+
+        def tell(share_of_chunk: float, chunk: int, running: str = running) -> None:
+            done = len(finished)
+            report(Progress(done, (done + share_of_chunk * chunk) / total, running))
+
+        dataset = datasets[_data_key(group[0])]
+        for record in _run_group(static, group, dataset, widths, tell):
+            records.write(workdir, record)
+            finished[record.trial] = record
+        tell(0, 0)
+    return [finished[trial.id] for trial in study.trials]
+
+
+def _run_group(
+    static: program.Static,
+    group: Sequence[Trial],
+    dataset: data.Dataset,
+    widths: Mapping[str, int],
+    tell: Callable[[float, int], None],
+) -> Iterator[Record]:
+    """Compiles one program and runs its trials; what fails is recorded as failed."""
+    numbers = [program.split_fields(trial.config)[1] for trial in group]
+    width = widths[dict(static)['model.name']]
+    tell(0, 0)
+    try:
+        compiled = program.compile_program(static, numbers[0], dataset, width)
+    except Exception as error:
+        yield from (_failure(trial, error) for trial in group)
+        return
+    for start in range(0, len(group), width):
+        chunk = group[start : start + width]
+        begun, logs = time.perf_counter(), []
+        try:
+            for log in program.run_chunk(compiled, numbers[start : start + width]):
+                logs.append(log)
+                tell((len(logs) - 1) / compiled.epochs, len(chunk))
+        except Exception as error:
+            yield from (_failure(trial, error) for trial in chunk)
+            continue
+        seconds = (time.perf_counter() - begun) / len(chunk)
+        for i, trial in enumerate(chunk):
+            yield _record(trial, [log[i] for log in logs], seconds)
+
+
+def _record(trial: Trial, logs: Sequence[dict], seconds: float) -> Record:
+    curves = {
+        metric: np.array([log.get(metric, np.nan) for log in logs])
+        for metric in METRICS
+    }
+    steps = np.concatenate([log['step'] for log in logs[1:]])
+    total = trial.config['steps'] or len(steps)
+    bad = [int(log['bad_step']) for log in logs[1:] if log['bad_step'] >= 0]
+    if not bad and not np.isfinite(curves['test_loss'][-1]):
+        bad = [total]  # the last step itself broke the network
+    return Record(
+        trial=trial.id,
+        status='diverged' if bad else 'done',
+        config=trial.config,
+        metrics=_final(curves, last_finite=bool(bad)),
+        steps=total,
+        seconds=seconds,
+        bad_step=bad[0] if bad else None,
+        curves={'epoch': np.arange(len(logs))}
+        | curves
+        | _probe_curves(trial.config, logs[1:], steps, total),
+    )
+
+
+def _final(curves: Mapping[str, np.ndarray], last_finite: bool) -> dict[str, float]:
+    """The last metrics, or for a diverged trial the last whose loss was finite."""
+    metrics = {}
+    for name in METRICS:
+        finite = np.isfinite(curves[name.split('_')[0] + '_loss'])
+        values = curves[name][finite] if last_finite else curves[name]
+        metrics[name] = float(values[-1]) if len(values) else float('nan')
+    return metrics
+
+
+def _probe_curves(
+    config: Mapping[str, Any], logs: Sequence[dict], steps: np.ndarray, total: int
+) -> dict[str, np.ndarray]:
+    if not config['probes.names']:
+        return {}
+    sampled = (steps % config['probes.every'] == 0) & (steps < total)
+    curves = {'probe_step': steps[sampled]}
+    for name in config['probes.names']:
+        layers = in_depth_order(logs[0]['probes'][name])
+        by_layer = [
+            np.concatenate([log['probes'][name][layer] for log in logs])[sampled]
+            for layer in layers
+        ]
+        curves |= {
+            f'probe/{name}': np.stack(by_layer, axis=-1),
+            f'layers/{name}': np.array(layers),
+        }
+    return curves
+
+
+def _failure(trial: Trial, error: Exception) -> Record:
+    text = f'{type(error).__name__}: {" ".join(str(error).split())}'
+    unknown = dict.fromkeys(METRICS, float('nan'))
+    return Record(trial.id, 'failed', trial.config, unknown, 0, 0.0, error=text)
+
+
+def _groups(trials: Sequence[Trial]) -> dict[program.Static, list[Trial]]:
+    groups: dict[program.Static, list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault(program.split_fields(trial.config)[0], []).append(trial)
+    return groups
+
+
+def _data_key(trial: Trial) -> tuple:
+    return tuple(v for k, v in trial.config.items() if k.startswith('data.'))

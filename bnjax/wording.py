@@ -1,0 +1,101 @@
+"""The words for a comparison: names of its arms and settings, numbers, intervals."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bnjax.records import Record
+from bnjax.stats import (
+    Comparison,
+    Interval,
+    verdict,
+)
+
+PLACEMENTS = {
+    'none': 'no BN',
+    'before': 'BN before the activation',
+    'after': 'BN after the activation',
+}
+
+
+def short_names(fields: Sequence[str]) -> dict[str, str]:
+    """Field names without their section; 'model.name' becomes 'model'.
+
+    A name that two of the fields would share keeps its section.
+    """
+    plain = {field: field.removesuffix('.name').rpartition('.')[2] for field in fields}
+    count = Counter(plain.values())
+    return {f: name if count[name] == 1 else f for f, name in plain.items()}
+
+
+def show(value: Any) -> str:
+    """A field's value as a person would write it."""
+    return f'{value:g}' if isinstance(value, float) else str(value)
+
+
+def estimate(mean: Interval) -> str:
+    """A mean with the half width of its interval, '0.953 ± 0.004'."""
+    if mean.n < 2:
+        return f'{mean.mean:.3f} (one seed)' if mean.n else 'missing'
+    return f'{mean.mean:.3f} ± {mean.high - mean.mean:.3f}'
+
+
+def signed(difference: Interval) -> str:
+    """A difference with its interval, '+0.012 [+0.004, +0.020]'."""
+    if difference.n < 2:
+        return f'{difference.mean:+z.3f} (one seed)' if difference.n else 'missing'
+    digits = _digits(difference)
+    mean, low, high = (f'{value:+z.{digits}f}' for value in difference[:3])
+    return f'{mean} [{low}, {high}]'
+
+
+def _digits(difference: Interval) -> int:
+    """Three, or as many more as show that an interval which excludes 0 does so."""
+    nearest = min(abs(difference.low), abs(difference.high))
+    if verdict(difference) == 'no difference seen':
+        return 3
+    return next((d for d in (3, 4, 5) if round(nearest, d)), 6)
+
+
+def count_status(records: Sequence[Record], status: str) -> int:
+    return sum(record.status == status for record in records)
+
+
+def plural(count: int, noun: str) -> str:
+    return f'{count} {noun}' if count == 1 else f'{count} {noun}s'
+
+
+def arm_name(comparison: Comparison, arm: Any) -> str:
+    """An arm in words: 'BN before the activation', or 'batch_size 64'."""
+    if comparison.field == 'model.placement' and arm in PLACEMENTS:
+        return PLACEMENTS[arm]
+    if comparison.field is None:
+        return 'all trials'
+    return f'{names(comparison)[comparison.field]} {show(arm)}'
+
+
+def names(comparison: Comparison) -> Mapping[str, str]:
+    """Short names of all the swept fields of a comparison."""
+    return short_names([comparison.field or '', *comparison.fields])
+
+
+def place(
+    comparison: Comparison,
+    values: Sequence[Any],
+    skip: int = 0,
+    fields: Sequence[str] | None = None,
+) -> str:
+    """A setting or a group in words: 'activation relu, learning_rate 0.1'.
+
+    `skip` leaves out that many of its first values; `fields` are those of the values,
+    by default the first ones of the comparison.
+    """
+    short = names(comparison)
+    named = list(zip(fields or comparison.fields, values, strict=False))[skip:]
+    return ', '.join(f'{short[field]} {show(value)}' for field, value in named)
+
+
+def tuned_names(comparison: Comparison) -> str:
+    """The fields an arm may choose among, 'learning_rate'; empty where none is."""
+    short = names(comparison)
+    return ' and '.join(short[field] for field in comparison.tuned_fields)

@@ -1,0 +1,14 @@
+"""What several test files share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def needs_tfds(name: str) -> pytest.MarkDecorator:
+    """Skips a test unless TFDS prepared the data set in $TFDS_DATA_DIR."""
+    root = os.environ.get('TFDS_DATA_DIR')
+    there = root and any(Path(root).glob(f'{name}/*/dataset_info.json'))
+    reason = f'needs {name} in the directory that TFDS_DATA_DIR names'
+    return pytest.mark.skipif(not there, reason=reason)

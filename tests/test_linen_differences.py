@@ -1,0 +1,154 @@
+"""Where bnjax.linen.BatchNorm differs from Flax's on purpose."""
+
+import flax.errors
+import jax
+import numpy as np
+import oracle
+import pytest
+
+from bnjax.linen import BatchNorm
+
+F32 = np.float32
+RNG = np.random.default_rng(0)
+X, DY = RNG.normal(size=(2, 6, 4, 3)).astype(F32)
+MASK = RNG.uniform(size=X.shape) < [0.3, 0.8, 1]
+STATS = {'mean': F32([0.5, -1, 2]), 'var': F32([0.2, 3, 1])}
+KEY = jax.random.key(0)
+
+
+def train(layer, variables, x, **kwargs):
+    return layer.apply(variables, x, False, mutable=['batch_stats'], **kwargs)
+
+
+EMPTY = {
+    'all masked': (X, np.zeros_like(MASK)),
+    'all masked NaN': (X * np.nan, np.zeros_like(MASK)),
+    'no rows': (X[:0], None),
+}
+
+
+@pytest.mark.parametrize('x, mask', EMPTY.values(), ids=EMPTY)
+def test_an_empty_batch_leaves_statistics_as_they_were(x, mask):
+    variables = BatchNorm(True).init(KEY, X) | {'batch_stats': STATS}
+
+    def loss(params):
+        y, new = train(BatchNorm(), variables | {'params': params}, x, mask=mask)
+        return y.sum(), (y, new)
+
+    grads, (y, new) = jax.grad(loss, has_aux=True)(variables['params'])
+    for leaf in jax.tree.leaves((grads, y)):
+        assert np.isfinite(leaf).all()
+    for name, kept in STATS.items():
+        np.testing.assert_array_equal(new['batch_stats'][name], kept)
+
+
+def test_nan_in_the_padding_reaches_neither_gradients_nor_statistics():
+    x = np.where(MASK, X, np.nan)
+    variables = BatchNorm(True).init(KEY, X)
+
+    def loss(variables, x):
+        y, new = train(BatchNorm(), variables, x, mask=MASK)
+        return (DY * y).sum(), (y, new)
+
+    grads, out = jax.grad(loss, (0, 1), has_aux=True)(variables, x)
+    for leaf in jax.tree.leaves((grads, out)):
+        assert np.isfinite(leaf).all()
+    want = oracle.gradients(x, np.ones(3), DY, where=MASK).x
+    np.testing.assert_allclose(grads[1], want, rtol=1e-4, atol=1e-5)
+
+
+def test_running_variance_is_accurate_far_from_zero():
+    x = F32(1e4) + F32(0.1) * X
+    _, new = train(BatchNorm(momentum=0.0), BatchNorm(True).init(KEY, x), x)
+    want = oracle.moments(x)
+    np.testing.assert_allclose(new['batch_stats']['mean'], want.mean, rtol=1e-6)
+    np.testing.assert_allclose(new['batch_stats']['var'], want.var, rtol=1e-5)
+
+
+def test_an_unbound_axis_name_is_needed_only_in_training():
+    layer = BatchNorm(axis_name='device')
+    for running in (False, True):
+        variables = layer.init(KEY, X, running)
+    layer.apply(variables, X, True)
+    with pytest.raises(NameError):
+        train(layer, variables, X)
+
+
+def test_sync_is_weighted_by_the_masks():
+    layer = BatchNorm(axis_name='device', momentum=0.0)
+    variables = layer.init(KEY, X[0], True)
+    mask = MASK & (np.arange(6) != 4)[:, None, None]
+    y, new = jax.vmap(
+        lambda x, m: train(layer, variables, x, mask=m), axis_name='device'
+    )(X, mask)
+    want_y, want = oracle.batch_norm(X, where=mask)
+    np.testing.assert_allclose(y, want_y, rtol=1e-4, atol=1e-5)
+    for name in ('mean', 'var'):
+        got = new['batch_stats'][name]
+        np.testing.assert_allclose(
+            got, np.tile(getattr(want, name), (6, 1)), 1e-5, 1e-6
+        )
+
+
+def test_momentum_and_epsilon_may_be_traced():
+    variables = BatchNorm(True).init(KEY, X)
+
+    @jax.jit
+    @jax.vmap
+    def step(momentum, epsilon):
+        return train(BatchNorm(momentum=momentum, epsilon=epsilon), variables, X)
+
+    for i, (m, e) in enumerate(((0.9, 1e-3), (0.0, 1.0))):
+        y, new = step(F32([0.9, 0.0]), F32([1e-3, 1.0]))
+        want_y, want = oracle.batch_norm(X, epsilon=e)
+        np.testing.assert_allclose(y[i], want_y, rtol=1e-4, atol=1e-5)
+        mean = new['batch_stats']['mean'][i]
+        np.testing.assert_allclose(mean, (1 - m) * want.mean, rtol=1e-5, atol=1e-6)
+
+
+REFUSED = {
+    'momentum above one': ({'momentum': 1.5}, X, ValueError),
+    'negative momentum': ({'momentum': -0.1}, X, ValueError),
+    'momentum NaN': ({'momentum': float('nan')}, X, ValueError),
+    'epsilon zero': ({'epsilon': 0.0}, X, ValueError),
+    'negative epsilon': ({'epsilon': -1e-5}, X, ValueError),
+    'integers': ({}, X.astype(np.int32), TypeError),
+    'bytes': ({}, X.astype(np.uint8), TypeError),
+    'complex': ({}, X.astype(np.complex64), TypeError),
+}
+
+
+@pytest.mark.parametrize('running', [False, True], ids=['training', 'evaluation'])
+@pytest.mark.parametrize('options, x, error', REFUSED.values(), ids=REFUSED)
+def test_bad_options_and_inputs_are_refused(options, x, error, running):
+    variables = BatchNorm(True).init(KEY, X)
+    with pytest.raises(error):
+        BatchNorm(**options).apply(variables, x, running, mutable=['batch_stats'])
+    with pytest.raises(error):
+        BatchNorm(**options).init(KEY, x, running)
+
+
+@pytest.mark.parametrize('running', [False, True], ids=['training', 'evaluation'])
+@pytest.mark.parametrize('affine', [False, True], ids=['not affine', 'affine'])
+@pytest.mark.parametrize('features', [1, 2, 6])
+def test_another_number_of_features_is_refused(features, affine, running):
+    layer = BatchNorm(use_scale=affine, use_bias=affine)
+    variables = layer.init(KEY, X, True)
+    x = np.ones((6, 4, features), F32)
+    with pytest.raises((ValueError, flax.errors.ScopeParamShapeError)):
+        layer.apply(variables, x, running, mutable=['batch_stats'])
+
+
+def test_a_mask_that_does_not_broadcast_is_refused():
+    variables = BatchNorm(True).init(KEY, X)
+    with pytest.raises(ValueError):
+        train(BatchNorm(), variables, X, mask=np.ones((6, 4, 5), bool))
+
+
+def test_float64_input_keeps_the_dtype_of_the_statistics():
+    with jax.enable_x64(True):
+        x = jax.ShapeDtypeStruct(X.shape, np.float64)
+        variables = jax.eval_shape(BatchNorm(True).init, KEY, x)
+        y, new = jax.eval_shape(lambda v, x: train(BatchNorm(), v, x), variables, x)
+    assert y.dtype == np.float64
+    assert {s.dtype for s in new['batch_stats'].values()} == {np.dtype(F32)}

@@ -1,0 +1,212 @@
+"""The report is whole, safe and sane for every kind of sweep."""
+
+import dataclasses
+import html.parser
+import io
+import itertools
+import math
+import re
+
+import numpy as np
+import pytest
+import rich.console
+
+from bnjax import report
+from bnjax.records import METRICS, Record
+from bnjax.stats import Interval
+from bnjax.wording import short_names, signed
+
+PLACEMENT, ACTIVATION = 'model.placement', 'model.activation'
+RATE = 'optimizer.learning_rate'
+SWEPT = [ACTIVATION, RATE, PLACEMENT]
+TOP = {'none': 0.80, 'before': 0.90, 'after': 0.80}
+
+
+def trial(config, *, probes=False):
+    """A done trial: before helps, after does not, the best learning rate is 0.1."""
+    rng = np.random.default_rng(config['seed'])
+    rate, placement = config.get(RATE, 0.1), config.get(PLACEMENT, 'none')
+    final = TOP[placement] - (0.0 if rate == 0.1 else 0.2) + 0.01 * rng.normal()
+    if placement == 'after':
+        final += 0.01 * (-1) ** config['seed']
+    curves = {'epoch': np.arange(4)}
+    curves |= {metric: np.linspace(0.1, final, 4) for metric in METRICS}
+    if probes:
+        curves['probe_step'] = np.arange(3)
+        curves['probe/gradient_norm'] = rng.random((3, 2))
+        curves['layers/gradient_norm'] = np.array(['hidden_0', 'output'])
+    metrics = {metric: float(curves[metric][-1]) for metric in METRICS}
+    return Record('0' * 12, 'done', config, metrics, 10, 1.0, curves=curves)
+
+
+def sweep(seeds=4, probes=False, **fields):
+    """Trials of every combination of `fields`, given by their dotted names."""
+    names = [*fields, 'seed']
+    return [
+        trial(dict(zip(names, values, strict=True)), probes=probes)
+        for values in itertools.product(*fields.values(), range(seeds))
+    ]
+
+
+def grid(activations=('relu', 'sigmoid'), **more):
+    fields = {
+        ACTIVATION: activations,
+        RATE: (0.01, 0.1),
+        PLACEMENT: ('before', 'after', 'none'),
+    }
+    return sweep(**more, **fields)
+
+
+def lost(record, status):
+    nan = dict.fromkeys(METRICS, math.nan)
+    curves = {}
+    if status == 'diverged':
+        curves = {k: record.curves[k] * math.nan for k in METRICS}
+        curves['epoch'] = record.curves['epoch']
+    return dataclasses.replace(record, status=status, metrics=nan, curves=curves)
+
+
+def write(path, records, swept, **texts):
+    texts = {'title': 'A sweep', 'description': 'Why?', 'notes': {}} | texts
+    return report.write(path, records, swept=swept, **texts).read_text()
+
+
+def printed(records, swept):
+    file = io.StringIO()
+    rich.console.Console(width=100, file=file).print(report.summary(records, swept))
+    return file.getvalue()
+
+
+SWEEPS = {
+    'one trial': (sweep(seeds=1), []),
+    'seeds only': (sweep(seeds=3), []),
+    'placement only': (sweep(**{PLACEMENT: ('none', 'before')}), [PLACEMENT]),
+    'one seed': (grid(seeds=1), SWEPT),
+    'all diverged': ([lost(r, 'diverged') for r in grid()], SWEPT),
+    'all failed': ([lost(r, 'failed') for r in grid()], SWEPT),
+    'holes': (grid()[::3] + grid()[1::7], SWEPT),
+    'bool': (sweep(**{'model.use_bias': (True, False)}), ['model.use_bias']),
+    'tuple': (sweep(**{'model.features': ((8,), (8, 8))}), ['model.features']),
+    'float': (sweep(**{RATE: (0.0, 0.1)}), [RATE]),
+    'many': (grid(activations='abcdefg', seeds=2), SWEPT),
+}
+
+
+@pytest.mark.parametrize('name', SWEEPS)
+def test_every_sweep_has_a_page_and_a_table_of_100_columns(name, tmp_path):
+    records, swept = SWEEPS[name]
+    page = write(tmp_path, records, swept)
+    assert page.count('<img') == len(list((tmp_path / 'figures').glob('*.png'))) > 0
+    assert max(map(len, printed(records, swept).splitlines())) <= 100
+    assert report.headlines(records, swept)
+
+
+def test_the_answer_says_where_batch_norm_helps_and_where_it_does_not():
+    answer = report.headlines(grid(), SWEPT)
+    assert answer[0] == 'BN before the activation helps with activation relu, sigmoid.'
+    assert answer[1] == (
+        'BN after the activation does not help (no difference seen) '
+        'with activation relu, sigmoid.'
+    )
+    assert 'activation relu: BN before the activation helps: ' in answer[2]
+    assert '(at learning_rate 0.1)' in answer[2] and 'over 4 seeds' in answer[2]
+
+
+def test_the_answer_counts_diverged_and_failed_trials():
+    records = grid()
+    records[0] = dataclasses.replace(records[0], status='diverged')
+    records[1] = lost(records[1], 'failed')
+    answer = ' '.join(report.headlines(records, SWEPT))
+    assert '1 of 48 trials diverged (BN before the activation 1)' in answer
+    assert '1 of 48 trials failed' in answer
+
+
+def test_the_answer_names_what_cannot_be_compared():
+    records = [
+        r
+        for r in grid()
+        if (r.config[ACTIVATION], r.config[PLACEMENT]) != ('relu', 'none')
+    ]
+    answer = ' '.join(report.headlines(records, SWEPT))
+    assert 'Not compared with no BN' in answer
+    assert 'BN before the activation (activation relu)' in answer
+
+
+def test_the_summary_shows_mean_difference_and_verdict():
+    text = printed(grid(), SWEPT)
+    assert '±' in text and 'higher' in text and '[+0.' in text
+    assert 'learning_rate' in text and 'optimizer.' not in text
+
+
+class Tags(html.parser.HTMLParser):
+    """The tags of a page, with their attributes, and whether they are balanced."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.seen, self.open = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+        if tag not in ('meta', 'img'):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_self_contained_and_described(tmp_path):
+    page = write(tmp_path, grid(probes=True), SWEPT)
+    tags = Tags(page)
+    assert tags.open == []
+    images = [attributes for tag, attributes in tags.seen if tag == 'img']
+    assert len(images) == 5 and all(image['alt'] for image in images)
+    assert all(i['src'].startswith('data:image/png;base64,') for i in images)
+    assert not any(tag in ('script', 'link') for tag, _ in tags.seen)
+    assert '//' not in re.sub('base64,[^"]*', '', page)
+
+
+def test_every_string_is_escaped(tmp_path):
+    bad = '<script>alert("$x^{")</script>'
+    page = write(
+        tmp_path,
+        grid(activations=(bad, 'relu')),
+        SWEPT,
+        title=bad,
+        description=f'{bad}\n{bad}',
+        notes={bad: bad},
+    )
+    assert '<script' not in page and '&lt;script&gt;' in page
+
+
+def test_the_page_tells_the_question_and_how_it_was_run(tmp_path):
+    notes = {'command': 'python train.py', 'jax': '0.10.2'}
+    text = 'Does it help?\n\nMore words.\n'
+    page = write(tmp_path, grid(), SWEPT, description=text, notes=notes)
+    assert '<p class="question">Does it help?</p>' in page
+    assert 'More words.' in page
+    assert '<dt>command</dt><dd>python train.py</dd>' in page
+
+
+def test_writing_again_replaces_and_leaves_nothing_else(tmp_path):
+    first = write(tmp_path, grid(seeds=1), SWEPT)
+    assert write(tmp_path, grid(seeds=2), SWEPT) != first
+    assert {p.name for p in tmp_path.iterdir()} == {'figures', 'report.html'}
+    assert all(p.suffix == '.png' for p in (tmp_path / 'figures').iterdir())
+
+
+def test_names_lose_their_section_unless_two_would_be_one():
+    names = short_names([RATE, 'model.momentum', 'optimizer.momentum', 'data.name'])
+    assert list(names.values()) == [
+        'learning_rate',
+        'model.momentum',
+        'optimizer.momentum',
+        'data',
+    ]
+
+
+def test_a_difference_shows_digits_enough_for_its_verdict():
+    assert signed(Interval(0.012, 0.004, 0.02, 5)) == '+0.012 [+0.004, +0.020]'
+    assert signed(Interval(-0.0, -0.01, 0.01, 5)) == '+0.000 [-0.010, +0.010]'
+    assert signed(Interval(0.002, 0.0002, 0.004, 5)) == '+0.0020 [+0.0002, +0.0040]'
+    assert signed(Interval(0.1, math.nan, math.nan, 1)) == '+0.100 (one seed)'

@@ -1,0 +1,191 @@
+"""Intervals, pairs and verdicts against hand-worked numbers and scipy."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from bnjax.records import METRICS, Record
+from bnjax.stats import (
+    Interval,
+    at_own_best,
+    compare,
+    interval,
+    mean_of,
+    paired,
+    verdict,
+)
+
+NAN = math.nan
+RATE = 'optimizer.learning_rate'
+SWEPT = ['model.placement', RATE]
+
+
+def trial(
+    test, *, seed=0, placement='none', rate=0.1, validation=NAN, status='done', **known
+):
+    metrics = dict.fromkeys(METRICS, NAN)
+    metrics |= {'test_accuracy': test, 'validation_accuracy': validation, **known}
+    config = {'seed': seed, 'model.placement': placement, RATE: rate}
+    return Record('0' * 12, status, config, metrics, steps=1, seconds=1.0)
+
+
+def test_interval_of_hand_worked_numbers():
+    # mean 2, standard deviation 1, t(0.975, 2) = 4.302653, half = 4.302653 / sqrt(3)
+    found = interval([1.0, 2.0, 3.0])
+    assert found.mean == 2 and found.n == 3
+    assert found.low == pytest.approx(2 - 2.484138, abs=1e-6)
+    assert found.high == pytest.approx(2 + 2.484138, abs=1e-6)
+
+
+def test_interval_agrees_with_scipy_along_the_first_axis():
+    values = np.random.default_rng(0).normal(size=(6, 4))
+    found = interval(values)
+    low, high = scipy.stats.t.interval(
+        0.95, 5, loc=values.mean(0), scale=scipy.stats.sem(values)
+    )
+    np.testing.assert_allclose(found.low, low)
+    np.testing.assert_allclose(found.high, high)
+
+
+def test_one_value_has_a_mean_and_no_interval():
+    found = interval([0.5])
+    assert found.mean == 0.5 and found.n == 1
+    assert math.isnan(found.low) and math.isnan(found.high)
+
+
+def test_no_value_has_no_mean():
+    assert math.isnan(interval([]).mean)
+    assert interval([NAN, math.inf]).n == 0
+
+
+def test_non_finite_values_are_missing():
+    assert interval([1.0, NAN, 3.0, math.inf]) == interval([1.0, 3.0])
+
+
+def test_paired_agrees_with_scipy():
+    rng = np.random.default_rng(1)
+    ours, theirs = rng.normal(size=(2, 8))
+    found = paired(
+        [trial(a, seed=i) for i, a in enumerate(ours)],
+        [trial(b, seed=i) for i, b in reversed(list(enumerate(theirs)))],
+    )
+    expected = scipy.stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    assert found.n == 8
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_only_seeds_of_both_arms_make_pairs():
+    ours = [trial(0.9, seed=0), trial(0.8, seed=1), trial(0.7, seed=2)]
+    theirs = [trial(0.5, seed=1), trial(0.5, seed=2), trial(0.1, seed=3)]
+    found = paired(ours, theirs)
+    assert found.n == 2 and found.mean == pytest.approx(0.25)
+
+
+def test_a_failed_trial_takes_its_pair_with_it_and_a_diverged_one_counts():
+    ours = [trial(0.9, seed=0), trial(0.8, seed=1)]
+    failed = [trial(NAN, seed=0, status='failed'), trial(0.5, seed=1)]
+    assert paired(ours, failed).n == 1
+    diverged = [trial(0.2, seed=0, status='diverged'), trial(0.5, seed=1)]
+    assert mean_of(diverged).mean == pytest.approx(0.35)
+    assert paired(ours, diverged).n == 2
+
+
+@pytest.mark.parametrize(
+    ('difference', 'word'),
+    [
+        (Interval(0.2, 0.1, 0.3, 5), 'higher'),
+        (Interval(-0.2, -0.3, -0.1, 5), 'lower'),
+        (Interval(0.1, -0.1, 0.3, 5), 'no difference seen'),
+        (Interval(0.1, 0.0, 0.2, 5), 'no difference seen'),
+        (Interval(0.1, NAN, NAN, 1), 'one seed'),
+        (Interval(NAN, NAN, NAN, 0), 'missing'),
+    ],
+)
+def test_verdict(difference, word):
+    assert verdict(difference) == word
+
+
+def test_equal_arms_show_no_difference():
+    cell = [trial(0.9, seed=s) for s in range(5)]
+    assert paired(cell, cell) == Interval(0, 0, 0, 5)
+    assert verdict(paired(cell, cell)) == 'no difference seen'
+
+
+def arms(cells):
+    """Trials of two seeds with the (test, validation) accuracies of each cell."""
+    return [
+        trial(test, seed=seed, placement=p, rate=rate, validation=validation)
+        for (p, rate), (test, validation) in cells.items()
+        for seed in range(2)
+    ]
+
+
+def test_the_best_setting_is_chosen_by_validation_and_never_by_test():
+    cells = {
+        ('before', 0.1): (0.9, 0.7),
+        ('before', 1.0): (0.6, 0.8),
+        ('none', 0.1): (0.5, 0.6),
+        ('none', 1.0): (0.95, 0.1),
+    }
+    (contrast,) = at_own_best(compare(arms(cells), SWEPT))
+    assert contrast.arm == 'before'
+    assert (contrast.setting, contrast.baseline_setting) == ((1.0,), (0.1,))
+    assert contrast.difference.mean == pytest.approx(0.6 - 0.5)
+
+
+def test_without_validation_the_train_loss_chooses():
+    records = [
+        trial(0.9, placement=p, rate=rate, train_loss=loss)
+        for p in ('before', 'none')
+        for rate, loss in [(0.1, 2.0), (1.0, 1.0), (10.0, NAN)]
+    ]
+    comparison = compare(records, SWEPT)
+    assert comparison.criterion == 'train_loss'
+    assert comparison.best((), 'before') == (1.0,)
+
+
+def test_an_arm_without_finite_values_has_no_best():
+    records = [trial(NAN, placement='before'), trial(0.9, train_loss=1.0)]
+    comparison = compare(records, SWEPT)
+    assert comparison.best((), 'before') is None
+    assert at_own_best(comparison) == []
+
+
+def test_none_is_the_baseline_of_placements_wherever_it_comes():
+    records = [trial(0.5, placement=p) for p in ('after', 'none', 'before')]
+    assert compare(records, ['model.placement']).arms == ('none', 'after', 'before')
+
+
+def test_without_placement_the_first_swept_field_is_compared():
+    records = [trial(0.5, rate=rate) for rate in (1.0, 0.1)]
+    comparison = compare(records, SWEPT)
+    assert (comparison.field, comparison.arms) == (RATE, (1.0, 0.1))
+    assert comparison.settings == ((),)
+
+
+def test_settings_rise_and_belong_to_groups():
+    records = [
+        Record('0' * 12, 'done', config, dict.fromkeys(METRICS, 0.5), 1, 1.0)
+        for rate in (1.0, 0.1)
+        for activation in ('tanh', 'relu')
+        for placement in ('none', 'before')
+        for config in [
+            {
+                'seed': 0,
+                RATE: rate,
+                'model.activation': activation,
+                'model.placement': placement,
+            }
+        ]
+    ]
+    comparison = compare(records, [RATE, 'model.activation', 'model.placement'])
+    assert comparison.fields == ('model.activation', RATE)
+    assert comparison.groups == (('tanh',), ('relu',))
+    assert comparison.settings[:2] == (('tanh', 0.1), ('tanh', 1.0))
+
+
+def test_no_records_is_an_error():
+    with pytest.raises(ValueError, match='records'):
+        compare([], [])

@@ -1,0 +1,229 @@
+"""batch_norm under every transform, and synced: float32, masks, masked NaN."""
+
+import functools
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+
+import bnjax
+
+F32 = np.float32
+RNG = np.random.default_rng(0)
+DMEAN, DVAR = RNG.normal(size=(2, 3)).astype(F32)
+
+
+def forward(x, scale, bias, epsilon, where, **kwargs):
+    y, m = bnjax.batch_norm(x, scale, bias, epsilon=epsilon, where=where, **kwargs)
+    return y, m.mean, m.var
+
+
+def loss(x, scale, bias, epsilon, where, dy):
+    y, mean, var = forward(x, scale, bias, epsilon, where)
+    return (dy * y + jnp.sin(y)).sum() + (DMEAN * mean).sum() + (DVAR * var**2).sum()
+
+
+# Transforms: a batch of four problems, float32, with masked NaN and unequal masks.
+XS = RNG.normal(size=(4, 8, 3)).astype(F32)
+WHERES = RNG.uniform(size=XS.shape) < F32([0.9, 0.5, 0.3, 0.0])[:, None, None]
+XS = np.where(WHERES, XS, np.resize(F32([np.nan, 0.3]), XS.shape))
+SCALES, BIASES = RNG.normal(size=(2, 4, 3)).astype(F32)
+EPSILONS = F32([1e-5, 1e-3, 1e-1, 1])
+DYS = RNG.normal(size=XS.shape).astype(F32)
+MANY = (XS, SCALES, BIASES, EPSILONS, WHERES, DYS)
+
+
+def value_and_gradients(x, scale, bias, epsilon, where, dy):
+    f = jax.value_and_grad(loss, (0, 1, 2, 3))
+    return f(x, scale, bias, epsilon, where, dy)
+
+
+def one_by_one():
+    results = [value_and_gradients(*problem) for problem in zip(*MANY, strict=True)]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *results)
+
+
+def scanned(*many):
+    def step(carry, problem):
+        return carry, value_and_gradients(*problem)
+
+    return jax.lax.scan(step, 0, many)[1]
+
+
+def gradient_of_vmap(*many):
+    *args, where, dy = many
+
+    def total(*args):
+        losses = jax.vmap(loss)(*args, where, dy)
+        return losses.sum(), losses
+
+    grads, losses = jax.grad(total, (0, 1, 2, 3), has_aux=True)(*args)
+    return losses, grads
+
+
+def gradient_of_scan(*many):
+    *args, where, dy = many
+
+    def total(*args):
+        def step(carry, problem):
+            value = jax.checkpoint(loss)(*problem)
+            return carry + value, value
+
+        return jax.lax.scan(step, 0.0, (*args, where, dy))
+
+    grads, losses = jax.grad(total, (0, 1, 2, 3), has_aux=True)(*args)
+    return losses, grads
+
+
+def checkpointed(*many):
+    f = jax.value_and_grad(jax.checkpoint(loss), (0, 1, 2, 3))
+    return jax.vmap(f)(*many)
+
+
+TRANSFORMS = {
+    'vmap of grad': jax.vmap(value_and_gradients),
+    'grad of vmap': gradient_of_vmap,
+    'scan over grad': scanned,
+    'grad of scan over checkpoint': gradient_of_scan,
+    'vmap of grad of checkpoint': checkpointed,
+}
+
+
+@pytest.fixture(scope='module')
+def untransformed():
+    return one_by_one()
+
+
+@pytest.mark.parametrize('f', TRANSFORMS.values(), ids=TRANSFORMS)
+def test_transforms_do_not_change_values_or_gradients(untransformed, f):
+    got = jax.jit(f)(*MANY)
+    for g, want in zip(*map(jax.tree.leaves, (got, untransformed)), strict=True):
+        assert np.isfinite(g).all()
+        np.testing.assert_allclose(g, want, rtol=1e-4, atol=2e-6 * np.abs(want).max())
+
+
+def test_vmap_over_any_axis_of_x():
+    x = XS[:3, :, :].transpose(1, 2, 0)
+    got = jax.vmap(lambda x: bnjax.batch_norm(x, axis=0)[0], -1, -1)(np.nan_to_num(x))
+    for i in range(3):
+        want = oracle.batch_norm(np.nan_to_num(x[..., i]), axis=0)[0]
+        np.testing.assert_allclose(got[..., i], want, rtol=1e-4, atol=1e-5)
+
+
+# Sync: the leading axis of XS is now the device axis; the last device is all masked.
+@functools.partial(jax.jit, static_argnames='names')
+def synced(x, scale, bias, where, cotangents, names=('device',)):
+    def f(x, scale, bias):
+        def shard(x, where):
+            return forward(x, scale, bias, 1e-5, where, axis_name=names)
+
+        for name in reversed(names):
+            shard = jax.vmap(shard, axis_name=name)
+        return shard(x, where)
+
+    out, pull = jax.vjp(f, x, scale, bias)
+    return out, pull(cotangents)
+
+
+@pytest.mark.parametrize('weighted', [False, True], ids=['mask', 'weights'])
+@pytest.mark.parametrize('mean', [0, 1e3])
+@pytest.mark.parametrize('grid', [(4,), (2, 2)], ids=['one axis', 'two axes'])
+def test_sync_equals_one_device_on_the_valid_rows(grid, mean, weighted):
+    weights = (WHERES * RNG.uniform(0.5, 2, WHERES.shape)).astype(F32)
+    where = weights if weighted else WHERES
+    x, scale, bias = XS + F32(mean), SCALES[0], BIASES[0]
+    dmean, dvar = RNG.normal(size=(2, 4, 3)).astype(F32)
+
+    def split(a):
+        return a.reshape(*grid, *a.shape[1:])
+
+    names = ('device', 'host')[: len(grid)]
+    out, grads = synced(
+        split(x),
+        scale,
+        bias,
+        split(where),
+        (split(DYS), split(dmean), split(dvar)),
+        names,
+    )
+    rows = {'where': where.reshape(32, 3)}
+    x, dy = x.reshape(32, 3), DYS.reshape(32, 3)
+    want_y, want = oracle.batch_norm(x, scale, bias, **rows)
+    size = max(1, mean)
+    y, m, v = (np.reshape(a, (-1, 3)) for a in out)
+    np.testing.assert_allclose(y, want_y, rtol=1e-5, atol=1e-5 * size)
+    np.testing.assert_allclose(m, np.broadcast_to(want.mean, m.shape), 1e-6, 1e-6)
+    np.testing.assert_allclose(v, np.broadcast_to(want.var, v.shape), 1e-5)
+    want = oracle.gradients(x, scale, dy, dmean.sum(0), dvar.sum(0), **rows)
+    for name, g in zip(('x', 'scale', 'bias'), grads, strict=True):
+        w = getattr(want, name)
+        g, bound = np.reshape(g, w.shape), 2e-6 * size * np.abs(w).max()
+        np.testing.assert_allclose(g, w, rtol=1e-5, atol=bound, err_msg=name)
+
+
+def test_valid_rows_alone_give_the_synced_moments():
+    rows = np.repeat(WHERES[..., :1], 3, -1)
+    x = np.nan_to_num(XS)
+    got = jax.vmap(
+        lambda x, w: bnjax.moments(x, where=w, axis_name='d'), axis_name='d'
+    )(x, rows)
+    want = oracle.moments(x[rows[..., 0]])
+    for g, w in zip(got, want, strict=True):
+        np.testing.assert_allclose(g, np.broadcast_to(w, g.shape), 1e-5, 1e-6)
+
+
+DEVICES = """
+import os, sys
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+import jax, numpy as np, oracle, bnjax
+from jax.sharding import PartitionSpec as P
+
+rng = np.random.default_rng(0)
+x, dy = rng.normal(size=(2, 4, 8, 3)).astype("float32")
+where = rng.uniform(size=x.shape) < np.array([0.9, 0.4, 0.7, 0])[:, None, None]
+x[~where] = np.nan
+
+def check(name, wrap, groups, **kwargs):
+    @wrap
+    def f(x, where):
+        return bnjax.batch_norm(x, where=where, axis_name="d", **kwargs)[0]
+    y, pull = jax.vjp(lambda x: f(x, where), x)
+    dx, = pull(dy)
+    for g in map(list, groups):
+        rows = dict(where=where[g].reshape(-1, 3))
+        want = oracle.batch_norm(x[g].reshape(-1, 3), **rows)[0]
+        dwant = oracle.gradients(
+            x[g].reshape(-1, 3), np.ones(3), dy[g].reshape(-1, 3), **rows).x
+        for a, b in ((y, want), (dx, dwant)):
+            a = np.asarray(a)[g].reshape(-1, 3)
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5, err_msg=name)
+
+def mapped(check_vma):
+    def wrap(f):
+        mesh = jax.sharding.Mesh(jax.devices(), ("d",))
+        return jax.jit(jax.shard_map(
+            f, mesh=mesh, in_specs=P("d"), out_specs=P("d"), check_vma=check_vma))
+    return wrap
+
+def pmapped(f):
+    return jax.pmap(f, axis_name="d")
+
+everyone, pairs = [range(4)], [[0, 1], [2, 3]]
+check("pmap", pmapped, everyone)
+check("pmap, groups", pmapped, pairs, axis_index_groups=pairs)
+check("shard_map", mapped(True), everyone)
+check("shard_map, unchecked", mapped(False), everyone)
+check("shard_map, unchecked, groups", mapped(False), pairs, axis_index_groups=pairs)
+"""
+
+
+def test_sync_on_four_devices_and_in_groups():
+    """In a process of its own, since devices are counted when JAX starts."""
+    path = [*sys.path, *map(str, [oracle.__file__.rpartition('/')[0]])]
+    code = f'import sys; sys.path[:] = {path!r}\n{DEVICES}'
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
