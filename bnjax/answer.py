@@ -2,24 +2,15 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from bnjax.records import Record
-from bnjax.stats import (
-    Comparison,
-    Contrast,
-    Interval,
-    at_own_best,
-    compare,
-    mean_of,
-    verdict,
-)
+from bnjax.stats import Comparison, Contrast, at_own_best, compare, mean_of, verdict
 from bnjax.wording import (
-    PLACEMENTS,
     arm_name,
     count_status,
     estimate,
-    names,
+    pair_name,
     place,
     plural,
     show,
@@ -27,19 +18,19 @@ from bnjax.wording import (
     tuned_names,
 )
 
-OUTCOMES = {
-    'higher': 'helps',
-    'lower': 'does not help (test accuracy is lower)',
-    'no difference seen': 'does not help (no difference seen)',
-    'one seed': 'cannot be judged from one seed',
-    'missing': 'cannot be judged (no seed has both arms)',
-}
-RELATIONS = {
-    'higher': 'is higher than',
-    'lower': 'is lower than',
-    'no difference seen': 'is not seen to differ from',
-    'one seed': 'cannot be judged from one seed against',
-    'missing': 'shares no seed with',
+# What a verdict says of an arm against no BN, and against any other arm.
+CLAIMS = {
+    'higher': ('helps', 'is higher than'),
+    'lower': ('does not help but hurts', 'is lower than'),
+    'no difference seen': ('is not seen to help', 'is not seen to differ from'),
+    'one seed': (
+        'cannot be judged from one seed',
+        'cannot be judged from one seed against',
+    ),
+    'missing': (
+        'cannot be judged, no seed has both arms,',
+        'shares no seed with',
+    ),
 }
 CRITERIA = {
     'validation_accuracy': 'highest mean validation accuracy',
@@ -47,148 +38,151 @@ CRITERIA = {
 }
 
 
+class Answer(NamedTuple):
+    """Sentences: how far the arms differ, what they reach, and how that was found."""
+
+    overview: Sequence[str]
+    details: Sequence[str]
+    notes: Sequence[str]
+
+
 def headlines(records: Sequence[Record], swept: Sequence[str]) -> list[str]:
-    """The answer of a sweep as sentences, most important first."""
-    comparison = compare(records, swept)
+    """The answer of a sweep, most important first; the notes are one paragraph."""
+    answer = conclude(compare(records, swept))
+    notes = ' '.join(answer.notes)
+    return [*answer.overview, *answer.details, *([notes] if notes else [])]
+
+
+def conclude(comparison: Comparison) -> Answer:
+    """What a comparison says."""
     if comparison.field is None:
-        answer = [_final(comparison)]
-    else:
-        contrasts = at_own_best(comparison)
-        answer = _overview(comparison, contrasts)
-        answer += [_sentence(comparison, contrast) for contrast in contrasts]
-        answer += _left_out(comparison, contrasts)
-        answer += _at_equal_settings(comparison) + _choice(comparison)
-        answer += _at_the_edge(comparison, contrasts)
-    return answer + _losses(comparison)
+        return Answer([_final(comparison)], [], _losses(comparison))
+    contrasts = at_own_best(comparison)
+    if not contrasts:
+        nothing = 'Nothing can be compared: there are no finite values.'
+        return Answer([nothing], [], _losses(comparison))
+    notes = [_method(comparison, contrasts)] + _at_the_edge(comparison)
+    notes += _at_equal_settings(comparison) + _losses(comparison)
+    details = [_reached(comparison, group) for group in comparison.groups]
+    details += _left_out(comparison, contrasts)
+    return Answer(_overview(comparison, contrasts), details, notes)
 
 
 def _final(comparison: Comparison) -> str:
     accuracy = mean_of(comparison.records)
     seeds = '' if accuracy.n < 2 else f' over {accuracy.n} seeds'
-    return f'Final test accuracy: {estimate(accuracy)}{seeds}.'
+    return f'Test accuracy: {estimate(accuracy)}{seeds}.'
 
 
 def _overview(comparison: Comparison, contrasts: Sequence[Contrast]) -> list[str]:
-    """One sentence for each arm: in which groups it is higher, lower or neither."""
-    if len(comparison.groups) < 2:
-        return []
+    """A sentence for each pair: in which groups it is higher, lower or neither."""
     sentences = []
-    for arm in comparison.arms[1:]:
-        groups: dict[str, list[tuple[Any, ...]]] = {}
-        for contrast in contrasts:
-            if contrast.arm == arm:
-                word = verdict(contrast.difference)
-                groups.setdefault(word, []).append(contrast.group)
-        claims = [
-            f'{_claim(comparison, word)} with {_places(comparison, groups[word])}'
-            for word in OUTCOMES
-            if word in groups
-        ]
+    for arm, against in comparison.pairs:
+        ours = [c for c in contrasts if (c.arm, c.against) == (arm, against)]
+        claims = []
+        for word in CLAIMS:
+            said = [c for c in ours if verdict(c.difference) == word]
+            if said:
+                found = _found(comparison, said)
+                claims.append(_claim(comparison, word, against) + found)
         if claims:
             sentences.append(f'{arm_name(comparison, arm)} {"; ".join(claims)}.')
     return sentences
 
 
-def _places(comparison: Comparison, groups: Sequence[tuple[Any, ...]]) -> str:
-    """Groups in words: 'activation relu, tanh'."""
-    if len(comparison.group_fields) > 1:
-        return '; '.join(place(comparison, group) for group in groups)
-    name = names(comparison)[comparison.group_fields[0]]
-    return f'{name} {", ".join(show(group[0]) for group in groups)}'
+def _claim(comparison: Comparison, word: str, against: Any) -> str:
+    alone, relation = CLAIMS[word]
+    if (comparison.field, against) == ('model.placement', 'none'):
+        return alone
+    return f'{relation} {arm_name(comparison, against)}'
+
+
+def _found(comparison: Comparison, contrasts: Sequence[Contrast]) -> str:
+    """Where, and how much: ' with activation relu: +0.012 [-0.001, +0.025]'."""
+    alone = len(comparison.group_fields) == 1  # its name need not be said again
+    said: list[str] = []
+    for contrast in contrasts:
+        again = alone and said
+        where = show(contrast.group[0]) if again else place(comparison, contrast.group)
+        said.append(f'{where}: {signed(contrast.difference)}')
+    return (' with ' if comparison.group_fields else '') + '; '.join(said)
+
+
+def _reached(comparison: Comparison, group: tuple[Any, ...]) -> str:
+    """The accuracy of every arm in a group, and the setting it is best at."""
+    parts = []
+    for arm in comparison.arms:
+        best = comparison.best(group, arm) or ()
+        at = ', '.join(show(value) for value in best[len(group) :])
+        mean = estimate(mean_of(comparison.best_cell(group, arm)))
+        parts.append(
+            f'{arm_name(comparison, arm)} {mean}' + (f' (at {at})' if at else '')
+        )
+    tuned = tuned_names(comparison)
+    where = place(comparison, group)
+    head = 'Test accuracy' + (f' at the best {tuned}' if tuned else '')
+    return head + (f' with {where}' if where else '') + f': {", ".join(parts)}.'
 
 
 def _left_out(comparison: Comparison, contrasts: Sequence[Contrast]) -> list[str]:
     """Says which comparisons are wanting; empty where none is."""
-    seen = {(contrast.group, contrast.arm) for contrast in contrasts}
+    seen = {(c.group, c.arm, c.against) for c in contrasts}
     wanting = [
-        f'{arm_name(comparison, arm)} ({place(comparison, group)})'
+        pair_name(comparison, *pair) + (f' ({where})' if where else '')
         for group in comparison.groups
-        for arm in comparison.arms[1:]
-        if (group, arm) not in seen
+        for where in [place(comparison, group)]
+        for pair in comparison.pairs
+        if (group, *pair) not in seen
     ]
-    base = arm_name(comparison, comparison.baseline)
-    if not contrasts:
-        return [f'Nothing can be compared with {base}: there are no finite values.']
-    if not wanting:
-        return []
-    return [f'Not compared with {base}, for want of values: {"; ".join(wanting)}.']
+    return [f'Missing, for want of values: {"; ".join(wanting)}.'] if wanting else []
 
 
-def _at_the_edge(comparison: Comparison, contrasts: Sequence[Contrast]) -> list[str]:
+def _method(comparison: Comparison, contrasts: Sequence[Contrast]) -> str:
+    counts = [contrast.difference.n for contrast in contrasts]
+    least = '' if min(counts) == max(counts) else f'{min(counts)} to '
+    said = 'Differences are of final test accuracy, paired by seed, ' + (
+        f'with 95 % t-intervals over {least}{max(counts)} seeds'
+        if max(counts) > 1
+        else 'without intervals for want of seeds'
+    )
+    if comparison.tuned:
+        said += (
+            f', each arm at the {tuned_names(comparison)} of its '
+            f'{CRITERIA[comparison.criterion]}; the test set has no part in the choice'
+        )
+    return f'{said}.'
+
+
+def _at_the_edge(comparison: Comparison) -> list[str]:
     """Says which arms are best at the end of a tuned range; empty where none is."""
     skip = len(comparison.group_fields)
     ranges = list(zip(*comparison.settings, strict=True))[skip:]
-    found: dict[str, None] = {}
-    for contrast in contrasts:
-        bests = {contrast.arm: contrast.setting}
-        bests[comparison.baseline] = contrast.baseline_setting
-        for arm, best in bests.items():
-            ends = zip(best[skip:], ranges, strict=True)
+    found = []
+    for group in comparison.groups:
+        for arm in comparison.arms:
+            best = comparison.best(group, arm) or ()
+            ends = zip(best[skip:], ranges, strict=False)
             if any(len(set(r)) > 2 and v in (min(r), max(r)) for v, r in ends):
-                found[f'{arm_name(comparison, arm)} ({place(comparison, best)})'] = None
+                found.append(f'{arm_name(comparison, arm)} ({place(comparison, best)})')
     if not found:
         return []
-    return [
-        f'Best at the end of the range tried, a wider one may be better: '
-        f'{"; ".join(found)}.'
-    ]
-
-
-def _claim(comparison: Comparison, word: str) -> str:
-    base = arm_name(comparison, comparison.baseline)
-    if base == PLACEMENTS['none']:
-        return OUTCOMES[word]
-    return f'{RELATIONS[word]} {base}'
-
-
-def _sentence(comparison: Comparison, contrast: Contrast) -> str:
-    where = place(comparison, contrast.group)
-    arm = arm_name(comparison, contrast.arm)
-    base = arm_name(comparison, comparison.baseline)
-    claim = f'{arm} {_claim(comparison, verdict(contrast.difference))}'
-    ours = _reached(comparison, contrast.mean, contrast.setting)
-    theirs = _reached(comparison, contrast.baseline_mean, contrast.baseline_setting)
-    numbers = f'{ours} against {theirs} for {base}'
-    if contrast.difference.n:
-        seeds = plural(contrast.difference.n, 'seed')
-        numbers += f', {signed(contrast.difference)}'
-        numbers += f' over {seeds}' if contrast.difference.n > 1 else ''
-    return f'{where}: {claim}: {numbers}.' if where else f'{claim}: {numbers}.'
-
-
-def _reached(comparison: Comparison, mean: Interval, setting: Sequence[Any]) -> str:
-    at = place(comparison, setting, skip=len(comparison.group_fields))
-    value = f'{mean.mean:.3f}' if mean.n else 'missing'
-    return f'{value} (at {at})' if at else value
+    return [f'Best at the end of the range tried: {"; ".join(found)}.']
 
 
 def _at_equal_settings(comparison: Comparison) -> list[str]:
-    """For each arm, in how many settings it is higher, lower or neither."""
+    """For each pair, in how many settings it is higher, lower or neither."""
     if len(comparison.settings) < 2:
         return []
-    sentences = []
-    for arm in comparison.arms[1:]:
+    counts = []
+    for pair in comparison.pairs:
         found = Counter(
-            verdict(comparison.difference(setting, arm))
+            verdict(comparison.difference(setting, *pair))
             for setting in comparison.settings
         )
-        counts = [f'{word} in {found[word]}' for word in OUTCOMES if found[word]]
-        base = arm_name(comparison, comparison.baseline)
-        total = plural(len(comparison.settings), 'setting')
-        sentences.append(
-            f'At equal settings, {arm_name(comparison, arm)} against {base}: '
-            f'{", ".join(counts)} of {total}.'
-        )
-    return sentences
-
-
-def _choice(comparison: Comparison) -> list[str]:
-    if not comparison.tuned:
-        return []
-    return [
-        f'Each arm is shown at its own best {tuned_names(comparison)}: that with the '
-        f'{CRITERIA[comparison.criterion]}. The test set has no part in the choice.'
-    ]
+        words = ', '.join(f'{word} in {found[word]}' for word in CLAIMS if found[word])
+        counts.append(f'{pair_name(comparison, *pair)} {words}')
+    total = len(comparison.settings)
+    return [f'At {total} equal settings: {"; ".join(counts)}.']
 
 
 def _losses(comparison: Comparison) -> list[str]:

@@ -5,20 +5,18 @@
 
 import ast
 import contextlib
-import json
 import pathlib
-import platform
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import flags
 from rich.console import Console
 
-from bnjax import config, records
+from bnjax import config, records, study
 from bnjax.errors import UserError
 
 USAGE = """\
@@ -61,23 +59,23 @@ def _main(arguments: Sequence[str]) -> int:
     if not known.config:
         print(f'{USAGE}\n{_listing(pathlib.Path("configs"))}', file=sys.stderr)
         return 2
-    # Imported here so that a listing and a wrong path do not wait for JAX.
-    from bnjax import study
-
     asked = study.load(known.config, pins)
     workdir = pathlib.Path(known.workdir or f'runs/{asked.name}')
     return _run(asked, workdir, known.data_dir, shlex.join(['python', *arguments]))
 
 
-def _run(asked: Any, workdir: pathlib.Path, data_dir: str | None, command: str) -> int:
-    from bnjax import report, sweep
+def _run(
+    asked: study.Study, workdir: pathlib.Path, data_dir: str | None, command: str
+) -> int:
+    # Imported here so that a listing and a wrong config do not wait for Flax.
+    from bnjax import execution, report, sweep
+    from bnjax.progress import shown
 
     begun = time.monotonic()
-    console = Console(stderr=True)
     datasets = sweep.load_data(asked, data_dir)
+    widths = execution.widths(asked.trials, records.read_config(workdir))
     with records.opened(workdir):
-        widths = _widths(asked, workdir)
-        notes = _environment() | {'command': command}
+        notes = execution.environment() | {'command': command}
         records.write_json(
             workdir / 'config.json',
             notes
@@ -87,23 +85,22 @@ def _run(asked: Any, workdir: pathlib.Path, data_dir: str | None, command: str) 
                 'trials': {trial.id: dict(trial.config) for trial in asked.trials},
             },
         )
-        with _progress(console, len(asked.trials)) as tell:
+        with shown(len(asked.trials)) as tell:
             finished = sweep.run(asked, datasets, widths, workdir, tell)
         records.write_csv(workdir, finished, asked.swept)
-        notes['seconds'] = f'{time.monotonic() - begun:.0f}'
         page = report.write(
             workdir,
             finished,
             title=asked.name,
             description=asked.description,
             swept=asked.swept,
-            notes=notes,
+            notes=notes | {'seconds': f'{time.monotonic() - begun:.0f}'},
         )
-    out = Console()
+    out = Console(highlight=False, markup=False)
     out.print(report.summary(finished, asked.swept))
     for line in report.headlines(finished, asked.swept):
-        out.print(line, markup=False, highlight=False)
-    out.print(f'report: {page}', soft_wrap=True, markup=False, highlight=False)
+        out.print(line)
+    out.print(f'report: {page}', soft_wrap=True)
     return _verdict(finished)
 
 
@@ -142,8 +139,8 @@ def _listing(directory: pathlib.Path) -> str:
     for file in sorted(directory.glob('*.py')):
         try:
             text = ast.get_docstring(ast.parse(file.read_text())) or ''
-        except (SyntaxError, UnicodeDecodeError):
-            text = '(not valid Python)'
+        except (OSError, ValueError, SyntaxError):
+            text = '(cannot be read)'
         lines.append(f'  {file}: {text.partition(chr(10))[0]}')
     return '\n'.join(['configs:', *lines] if lines else [f'no configs in {directory}/'])
 
@@ -161,99 +158,8 @@ def field_table() -> str:
     return '\n'.join(rows)
 
 
-def _widths(asked: Any, workdir: pathlib.Path) -> dict[str, int]:
-    """Chunk widths by model: those the directory was begun with, else the table's."""
-    import jax
-
-    from bnjax import execution
-
-    try:
-        begun = json.loads((workdir / 'config.json').read_text())['widths']
-    except (OSError, ValueError, KeyError):
-        begun = {}
-    widths = dict(begun)
-    for fields in (trial.config for trial in asked.trials):
-        model, wanted = fields['model.name'], fields['execution.width']
-        default = wanted or execution.width(jax.default_backend(), model)
-        width = widths.setdefault(model, default)
-        if wanted and wanted != width:
-            raise UserError(
-                f'execution.width={wanted}, but --workdir={workdir} was begun with '
-                f'{width}, and another width changes the last bits; '
-                'leave the field out or give another --workdir'
-            )
-    return widths
-
-
-def _environment() -> dict[str, str]:
-    import flax
-    import jax
-
-    import bnjax
-
-    device = jax.devices()[0]
-    return {
-        'bnjax': bnjax.__version__,
-        'python': platform.python_version(),
-        'jax': jax.__version__,
-        'flax': flax.__version__,
-        'device': f'{jax.device_count()} x {device.device_kind} ({device.platform})',
-        'system': platform.platform(),
-    }
-
-
-@contextlib.contextmanager
-def _progress(console: Console, total: int) -> Iterator[Callable]:
-    """Gives a function that shows how far the sweep is: a bar, or plain lines."""
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    if not console.is_terminal:
-        yield _plain_lines(console, total)
-        return
-    columns = (
-        TextColumn('{task.description}'),
-        BarColumn(),
-        TextColumn('{task.fields[trials]}/' + f'{total} trials'),
-        TimeElapsedColumn(),
-        TextColumn('left'),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task('starting', total=1.0, trials=0)
-        yield lambda p: bar.update(
-            task, completed=p.share, trials=p.trials, description=p.running
-        )
-
-
-def _plain_lines(console: Console, total: int) -> Callable:
-    """A line each time another arm starts or ends, with the time left."""
-    begun, last = time.monotonic(), None
-
-    def tell(progress: Any) -> None:
-        nonlocal last
-        seen = progress.running, progress.trials
-        if seen == last:
-            return
-        last = seen
-        passed = time.monotonic() - begun
-        left = passed * (1 - progress.share) / progress.share if progress.share else 0
-        text = f'about {left:.0f} s left' if progress.share else 'compiling'
-        console.print(
-            f'{progress.running}: {progress.trials}/{total} trials, {text}',
-            highlight=False,
-        )
-
-    return tell
-
-
 class _Terminated(BaseException):
-    pass
+    """SIGTERM came."""
 
 
 @contextlib.contextmanager

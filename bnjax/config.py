@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, get_args, get_origin
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from bnjax.errors import UserError
@@ -187,6 +188,8 @@ def parse(name: str, text: str) -> Any:
 
 
 def _check_one(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):

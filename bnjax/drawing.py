@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 
 from bnjax.stats import Interval
 
@@ -24,7 +24,7 @@ MARKERS = ['o', 's', '^', 'D', 'v', 'P', 'X']
 LINES = ['--', '-', '-.', ':']
 ERROR_FLOOR = 0.003
 ACCURACY_TICKS = [0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0]
-DIFFERENCE_TICKS = [-1, -0.5, -0.1, -0.01, 0, 0.01, 0.1, 0.5, 1]
+DIFFERENCE_TICKS = [-1, -0.1, -0.01, 0, 0.01, 0.1, 1]
 NEAR_ZERO = 0.01  # differences below it are drawn on a linear scale
 STYLE: dict[Any, Any] = {
     'font.size': 9,
@@ -153,6 +153,8 @@ def zero_lines(panels: Sequence[Axes]) -> str:
     if wide:
         for axes in panels:
             axes.set_xscale('symlog', linthresh=NEAR_ZERO, linscale=1)
+            minor = SymmetricalLogLocator(None, range(2, 10), NEAR_ZERO, 10)
+            axes.xaxis.set_minor_locator(minor)
             axes.autoscale(axis='x')  # its margins belong to the scale
         low, high = _common_range(panels)
     for axes in panels:
@@ -192,7 +194,7 @@ def legend(
     lines: bool = True,
     markers: bool = True,
 ) -> None:
-    """Names the arms `first`, `first + 1`, ... above the figure."""
+    """Names what is drawn with the indices `first`, `first + 1`, ..., above all."""
     handles = [
         Line2D(
             [],

@@ -1,16 +1,59 @@
-"""How trials are run: how many side by side, by platform and network."""
+"""How trials are run, and on what: how many side by side, and the environment."""
 
-from collections.abc import Mapping
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax
+import jax
+
+import bnjax
+from bnjax.errors import UserError
+from bnjax.study import Trial
 
 # On CPU a convolution gains nothing from company and costs memory; the small
-# matrices of an mlp do gain. Rows other than cpu's are guesses, not measured.
+# matrices of an mlp do gain. The rows other than cpu's are guesses, not measured.
 WIDTH: Mapping[str, Mapping[str, int]] = {
-    'cpu': {'mlp': 16, 'cnn': 1},
+    'cpu': {'mlp': 32, 'cnn': 1},
     'gpu': {'mlp': 64, 'cnn': 8},
     'tpu': {'mlp': 64, 'cnn': 8},
 }
 
 
-def width(platform: str, model: str) -> int:
-    """Trials in a chunk. Fixed, for another width changes the last bits."""
-    return WIDTH.get(platform, WIDTH['gpu'])[model]
+def widths(trials: Sequence[Trial], begun: Mapping[str, Any]) -> dict[str, int]:
+    """Trials in a chunk, by model.
+
+    Args:
+      trials: those asked for.
+      begun: the config.json the work directory was begun with, or nothing. Its
+        widths stay, for another width changes the last bits.
+
+    Raises:
+      UserError: a trial asks for another width than those before it.
+    """
+    table = WIDTH.get(jax.default_backend(), WIDTH['gpu'])
+    kept = begun.get('widths') or {}
+    found = {m: w for m, w in kept.items() if isinstance(w, int) and w > 0}
+    for fields in (trial.config for trial in trials):
+        model, wanted = fields['model.name'], fields['execution.width']
+        width = found.setdefault(model, wanted or table[model])
+        if wanted and wanted != width:
+            raise UserError(
+                f'execution.width={wanted}, but {model} trials of this work directory '
+                f'have {width}, and another width changes the last bits; '
+                'leave the field out or give another --workdir'
+            )
+    return found
+
+
+def environment() -> dict[str, str]:
+    """The versions and the device, by name."""
+    device = jax.devices()[0]
+    return {
+        'bnjax': bnjax.__version__,
+        'python': platform.python_version(),
+        'jax': jax.__version__,
+        'flax': flax.__version__,
+        'device': f'{jax.device_count()} x {device.device_kind} ({device.platform})',
+        'system': platform.platform(),
+    }

@@ -16,13 +16,14 @@ from bnjax.stats import (
     mean_of,
     verdict,
 )
-from bnjax.wording import arm_name, names, place, show, signed, tuned_names
+from bnjax.wording import arm_name, names, pair_name, place, show, signed, tuned_names
 
 MOST_PANELS = 12
 MOST_ROWS = 40
 BAND = '95 % t-interval over seeds'
 ACCURACY = 'final test accuracy (fraction)'
-STRETCHED = 'The accuracy axis is stretched towards 1, by the logarithm of the error.'
+DIFFERENCE = 'difference of final test accuracy (fraction)'
+STRETCHED = 'The accuracy axis is stretched towards 1, where it ends.'
 PROBES = {
     'gradient_norm': 'gradient norm',
     'activation_mean': 'mean of activations',
@@ -56,16 +57,17 @@ def pictures(comparison: Comparison) -> list[Picture]:
 
 
 def own_best(comparison: Comparison) -> Picture | None:
-    """Every arm against the baseline, each at its own best setting, with numbers."""
-    contrasts = at_own_best(comparison)[:MOST_ROWS]
+    """Every pair of arms, each at its own best setting, with numbers."""
+    every = at_own_best(comparison)
+    contrasts = every[:MOST_ROWS]
     if not contrasts:
         return None
     groups = list(dict.fromkeys(c.group for c in contrasts))
     figure = Figure((drawing.WIDTH, 1.2 + 0.3 * len(contrasts)), layout='constrained')
     axes = figure.subplots()
-    offsets = drawing.dodge(len(comparison.arms) - 1, 0.8)
+    offsets = drawing.dodge(len(comparison.pairs), 0.8)
     for contrast in contrasts:
-        index = comparison.arms.index(contrast.arm)
+        index = 1 + comparison.pairs.index((contrast.arm, contrast.against))
         y = groups.index(contrast.group) + offsets[index - 1]
         drawing.across(axes, contrast.difference, y, index)
         axes.annotate(
@@ -75,40 +77,40 @@ def own_best(comparison: Comparison) -> Picture | None:
             va='center',
         )
     drawing.rows(axes, [place(comparison, group) for group in groups])
-    axes.set_xlabel(_against(comparison) + drawing.zero_lines([axes]))
-    _legend(figure, comparison, first=1, lines=False)
+    axes.set_xlabel(DIFFERENCE + drawing.zero_lines([axes]))
+    _pair_legend(figure, comparison)
     return Picture(
         'differences_at_best',
-        f'Difference to {arm_name(comparison, comparison.baseline)}{_each(comparison)}',
+        f'Differences{_each(comparison)}',
         figure,
-        f'Mean paired difference of final test accuracy with its {BAND}: an interval '
-        'that holds 0 shows no difference.',
+        f'Mean paired difference of final test accuracy with its {BAND}: one that '
+        f'holds 0 does not tell which arm is higher.{_subset(every, MOST_ROWS)}',
         'Dot plot. ' + '; '.join(_spoken(comparison, c) for c in contrasts) + '.',
     )
 
 
 def differences(comparison: Comparison) -> Picture:
-    """Every arm against the baseline at equal settings, a panel for each group."""
+    """Every pair of arms at equal settings, a panel for each group."""
     skip = len(comparison.group_fields)
     groups = comparison.groups[:MOST_PANELS]
     points = list(dict.fromkeys(s[skip:] for s in comparison.settings))
-    height = 0.7 + 0.16 * len(points) * len(comparison.arms[1:])
-    figure, panels = drawing.panels(len(groups), height, columns=3)
-    offsets = drawing.dodge(len(comparison.arms) - 1, 0.7)
+    height = 0.7 + 0.16 * len(points) * len(comparison.pairs)
+    figure, panels = drawing.panels(len(groups), height, columns=2)
+    offsets = drawing.dodge(len(comparison.pairs), 0.7)
     for axes, group in zip(panels, groups, strict=True):
         for row, point in enumerate(points):
-            for index, arm in enumerate(comparison.arms[1:], 1):
-                difference = comparison.difference((*group, *point), arm)
+            for index, pair in enumerate(comparison.pairs, 1):
+                difference = comparison.difference((*group, *point), *pair)
                 drawing.across(axes, difference, row + offsets[index - 1], index)
         labels = [place(comparison, (*group, *point), skip) for point in points]
         drawing.rows(axes, labels)
         axes.set_title(drawing.plain(place(comparison, group)))
     scale = drawing.zero_lines(panels)
-    figure.supxlabel(_against(comparison) + scale, fontsize=9)
-    _legend(figure, comparison, first=1, lines=False)
+    figure.supxlabel(DIFFERENCE + scale, fontsize=9)
+    _pair_legend(figure, comparison)
     return Picture(
         'differences',
-        f'Difference to {arm_name(comparison, comparison.baseline)} at equal settings',
+        'Differences at equal settings',
         figure,
         f'Mean paired difference of final test accuracy with its {BAND}, not adjusted '
         f'for their number.{_subset(comparison.groups)}',
@@ -199,10 +201,8 @@ def learning_curves(comparison: Comparison) -> Picture:
     figure, panels = drawing.panels(len(shown), 2.1, columns=columns)
     for axes, key in zip(panels, shown, strict=True):
         for index, arm in enumerate(comparison.arms):
-            setting = key if every else comparison.best(key, arm)
-            if setting is not None:
-                epochs, values = curve(comparison.cell(setting, arm), 'test_accuracy')
-                drawing.band(axes, epochs, values, index)
+            cell = (comparison.cell if every else comparison.best_cell)(key, arm)
+            drawing.band(axes, *curve(cell, 'test_accuracy'), index)
         axes.set_title(drawing.plain(place(comparison, key).replace(', ', '\n')))
         drawing.epochs(axes)
     drawing.stretch_accuracy(panels[0])
@@ -252,18 +252,18 @@ def by_layer(comparison: Comparison, probe: str) -> Picture | None:
     shown = comparison.groups[:MOST_PANELS]
     figure, panels = drawing.panels(len(shown), 2.5)
     for axes, group in zip(panels, shown, strict=True):
-        bests = [comparison.best(group, arm) for arm in comparison.arms]
         lines = [
-            layer_means(() if best is None else comparison.cell(best, arm), probe, log)
-            for best, arm in zip(bests, comparison.arms, strict=True)
+            layer_means(comparison.best_cell(group, arm), probe, log)
+            for arm in comparison.arms
         ]
         layers = max((list(line) for line in lines), key=len)
         offsets = drawing.dodge(len(lines), 0.2)
         for index, line in enumerate(lines):
             x = offsets[index] + [layers.index(layer) for layer in line]
             drawing.upright(axes, x, list(line.values()), index)
-        axes.set_xticks(range(len(layers)), [drawing.plain(name) for name in layers])
-        crowded = len(layers) * min(len(shown), 4) > 12
+        labels = [drawing.plain(name).replace('_', '\n') for name in layers]
+        axes.set_xticks(range(len(layers)), labels)
+        crowded = len(layers) * min(len(shown), 4) > 18
         axes.tick_params(axis='x', rotation=90 if crowded else 0)
         axes.set_title(drawing.plain(place(comparison, group)))
         if log:
@@ -285,16 +285,15 @@ def _accuracies(cell: Sequence[Record]) -> list[float]:
     return [record.metrics['test_accuracy'] for record in cell]
 
 
-def _legend(
-    figure: Figure, comparison: Comparison, first: int = 0, **kind: bool
-) -> None:
-    labels = [arm_name(comparison, arm) for arm in comparison.arms[first:]]
-    drawing.legend(figure, labels, first=first, **kind)
+def _legend(figure: Figure, comparison: Comparison, **kind: bool) -> None:
+    labels = [arm_name(comparison, arm) for arm in comparison.arms]
+    drawing.legend(figure, labels, **kind)
 
 
-def _against(comparison: Comparison) -> str:
-    base = arm_name(comparison, comparison.baseline)
-    return drawing.plain(f'final test accuracy minus that of {base} (fraction)')
+def _pair_legend(figure: Figure, comparison: Comparison) -> None:
+    """An arm's difference to the baseline has the colour of the arm."""
+    labels = [pair_name(comparison, *pair) for pair in comparison.pairs]
+    drawing.legend(figure, labels, first=1, lines=False)
 
 
 def _each(comparison: Comparison) -> str:
@@ -309,8 +308,8 @@ def _subset(keys: Sequence[Any], most: int = MOST_PANELS) -> str:
 
 def _spoken(comparison: Comparison, contrast: Contrast) -> str:
     where = place(comparison, contrast.group)
-    arm = arm_name(comparison, contrast.arm)
-    said = f'{arm} {_judged(contrast)}'
+    pair = pair_name(comparison, contrast.arm, contrast.against)
+    said = f'{pair} {_judged(contrast)}'
     return f'{where}: {said}' if where else said
 
 

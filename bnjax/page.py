@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
+from bnjax.answer import Answer
 from bnjax.figures import Picture
 from bnjax.records import METRICS
-from bnjax.stats import Comparison, mean_of, verdict
-from bnjax.wording import arm_name, count_status, estimate, names, show, signed
+from bnjax.stats import Comparison, Interval, mean_of, verdict
+from bnjax.wording import count_status, estimate, names, pair_name, show, signed
 
 CSS = """
 :root { color-scheme: light dark; --ink: #1d1f23; --soft: #5d636d; --rule: #d9dce1;
@@ -26,8 +27,9 @@ h3 { font-size: 1rem; margin: 1.8rem 0 .5rem; }
 .answer { background: var(--tint); border-left: .25rem solid #0072b2; margin: 1.5rem 0;
   padding: .8rem 1rem; }
 .answer h2 { margin: 0 0 .4rem; }
-.answer ul { margin: 0; padding-left: 1.2rem; }
-.answer li { margin: .3rem 0; }
+.answer ul { margin: 0; padding-left: 1.2rem; font-size: 1.06rem; }
+.answer li { margin: .35rem 0; }
+.answer ul + ul { margin-top: .8rem; font-size: .925rem; }
 figure { margin: 0 0 1rem; }
 .card { background: #fff; border: 1px solid var(--rule); overflow-x: auto; }
 .card img { display: block; max-width: 100%; height: auto; margin: 0 auto; }
@@ -36,11 +38,13 @@ figcaption, .note { color: var(--soft); font-size: .875rem; margin: 0;
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .875rem; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: baseline;
+th, td { padding: .25rem .7rem .25rem 0; text-align: left; vertical-align: baseline;
   border-bottom: 1px solid var(--rule); }
 thead th { border-bottom: 2px solid var(--soft); vertical-align: bottom; }
-.higher { color: var(--higher); font-weight: 600; }
-.lower { color: var(--lower); font-weight: 600; }
+.higher { color: var(--higher); }
+.lower { color: var(--lower); }
+td small { display: block; font-size: .8rem; }
+.higher small, .lower small { font-weight: 600; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
 dt { color: var(--soft); }
 dd { margin: 0; min-width: 0; }
@@ -56,10 +60,11 @@ pre { white-space: pre-wrap; background: var(--tint); padding: .8rem 1rem;
 
 
 class Cell(NamedTuple):
-    """The text of a table cell and its CSS class."""
+    """The text of a table cell, its CSS class, and a small line below the text."""
 
     text: str
     kind: str = ''
+    note: str = ''
 
 
 def render(
@@ -68,7 +73,7 @@ def render(
     *,
     title: str,
     description: str,
-    answer: Sequence[str],
+    answer: Answer,
     notes: Mapping[str, str],
 ) -> str:
     """The page; `drawn` are the figures with their PNG files, the main one first."""
@@ -77,7 +82,7 @@ def render(
     parts = [
         f'<header><h1>{escape(title)}</h1>'
         f'<p class="question">{escape(question)}</p></header>',
-        f'<section class="answer"><h2>Answer</h2>{_list(answer)}</section>',
+        _answer(answer),
         *figures[:1],
         _differences(comparison),
         *figures[1:],
@@ -93,7 +98,17 @@ def render(
     )
 
 
-def _list(sentences: Iterable[str]) -> str:
+def _answer(answer: Answer) -> str:
+    notes = escape(' '.join(answer.notes))
+    return (
+        f'<section class="answer"><h2>Answer</h2>{_list(answer.overview)}'
+        f'{_list(answer.details)}<p class="note">{notes}</p></section>'
+    )
+
+
+def _list(sentences: Sequence[str]) -> str:
+    if not sentences:
+        return ''
     return '<ul>' + ''.join(f'<li>{escape(s)}</li>' for s in sentences) + '</ul>'
 
 
@@ -121,36 +136,36 @@ def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Cell]]) ->
 
 def _td(cell: Cell) -> str:
     kind = f' class="{cell.kind}"' if cell.kind else ''
-    return f'<td{kind}>{escape(cell.text)}</td>'
+    note = f'<small>{escape(cell.note)}</small>' if cell.note else ''
+    return f'<td{kind}>{escape(cell.text)}{note}</td>'
 
 
 def _differences(comparison: Comparison) -> str:
     """The table of paired differences, a row for each setting."""
-    arms = comparison.arms[1:]
-    if not arms:
+    if not comparison.pairs:
         return ''
     short = names(comparison)
-    base = arm_name(comparison, comparison.baseline)
     head = [short[field] for field in comparison.fields]
-    for arm in arms:
-        head += [arm_name(comparison, arm), 'verdict', 'n']
-    rows = []
-    for setting in comparison.settings:
-        row = [Cell(show(value)) for value in setting]
-        for arm in arms:
-            found = comparison.difference(setting, arm)
-            word = verdict(found)
-            kind = word if word in ('higher', 'lower') else ''
-            row += [Cell(signed(found)), Cell(word, kind), Cell(str(found.n))]
-        rows.append(row)
+    head += [pair_name(comparison, *pair) for pair in comparison.pairs]
+    rows = [
+        [Cell(show(value)) for value in setting]
+        + [_difference(comparison.difference(setting, *p)) for p in comparison.pairs]
+        for setting in comparison.settings
+    ]
     caption = (
-        f'Final test accuracy minus that of {base}: mean and 95 % t-interval over the '
-        'n seeds that both have, not adjusted for the number of rows.'
+        'Final test accuracy of one arm minus that of another: mean and 95 % '
+        't-interval over the n seeds that both have, not adjusted for their number.'
     )
     return (
         '<section><h2>Paired differences at equal settings</h2>\n'
         f'{_table(caption, head, rows)}</section>'
     )
+
+
+def _difference(difference: Interval) -> Cell:
+    word = verdict(difference)
+    kind = word if word in ('higher', 'lower') else ''
+    return Cell(signed(difference), kind, f'{word}, n = {difference.n}')
 
 
 def _settings(comparison: Comparison) -> str:

@@ -67,46 +67,58 @@ class Record:
 def identity(config: Mapping[str, Any]) -> str:
     """Twelve digits that stand for what the trial is."""
     fields = {k: v for k, v in config.items() if not k.startswith(NOT_IDENTITY)}
-    text = json.dumps({'schema': SCHEMA} | fields, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return _digest({'schema': SCHEMA} | fields, b'')[:12]
 
 
 def write(workdir: pathlib.Path, record: Record) -> None:
-    """Keeps a finished trial; its json appears last, so it speaks for both files."""
+    """Keeps a finished trial; its json appears last, and vouches for both files."""
     path = workdir / 'trials' / record.trial
-    if record.curves:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **dict[str, Any](record.curves))
-        write_atomically(path.with_suffix('.npz'), buffer.getvalue())
+    curves = io.BytesIO()
+    np.savez_compressed(curves, **dict[str, Any](record.curves))
+    write_atomically(path.with_suffix('.npz'), curves.getvalue())
     fields = dataclasses.asdict(dataclasses.replace(record, curves={}))
+    del fields['curves']
+    fields['schema'] = SCHEMA
     # JSON has no nan: what is unknown is null.
-    known = {k: v if math.isfinite(v) else None for k, v in record.metrics.items()}
-    write_json(
-        path.with_suffix('.json'), {'schema': SCHEMA} | fields | {'metrics': known}
-    )
+    fields['metrics'] = {
+        k: v if math.isfinite(v) else None for k, v in record.metrics.items()
+    }
+    digest = _digest(fields, curves.getvalue())
+    write_json(path.with_suffix('.json'), fields | {'sha256': digest})
 
 
 def read(workdir: pathlib.Path, trial: str) -> Record | None:
-    """A finished trial, or None where there is no whole record of it."""
+    """A finished trial, or None where there is no record as it was written."""
     path = workdir / 'trials' / trial
     try:
-        fields = json.loads(path.with_suffix('.json').read_text())
-        if fields.pop('schema') != SCHEMA:
-            return None
-        if fields['status'] != 'failed':
-            with np.load(path.with_suffix('.npz'), allow_pickle=False) as stored:
-                fields['curves'] = dict(stored)
-        for name, value in fields['config'].items():
-            fields['config'][name] = tuple(value) if type(value) is list else value
-        for name, value in fields['metrics'].items():
-            fields['metrics'][name] = math.nan if value is None else value
-        return Record(**fields)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+        fields = dict(json.loads(path.with_suffix('.json').read_bytes()))
+        curves = path.with_suffix('.npz').read_bytes()
+    except (OSError, ValueError, TypeError):
         return None
-    except Exception as error:  # zipfile.BadZipFile, zlib.error: a damaged file
-        if type(error).__module__ in ('zipfile', 'zlib'):
-            return None
-        raise
+    if fields.pop('sha256', None) != _digest(fields, curves):
+        return None
+    if (fields.pop('schema'), fields['trial']) != (SCHEMA, trial):
+        return None
+    config = {
+        k: tuple(v) if type(v) is list else v for k, v in fields['config'].items()
+    }
+    metrics = {k: math.nan if v is None else v for k, v in fields['metrics'].items()}
+    with np.load(io.BytesIO(curves), allow_pickle=False) as stored:
+        arrays = dict(stored)
+    return Record(**fields | {'config': config, 'metrics': metrics, 'curves': arrays})
+
+
+def _digest(fields: Mapping[str, Any], curves: bytes) -> str:
+    text = json.dumps(fields, sort_keys=True)
+    return hashlib.sha256(text.encode() + curves).hexdigest()
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+    """The config.json of an earlier run; empty where there is none."""
+    try:
+        return dict(json.loads((workdir / 'config.json').read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def write_csv(

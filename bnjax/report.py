@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bnjax import drawing, page
-from bnjax.answer import headlines
+from bnjax.answer import conclude, headlines
 from bnjax.figures import Picture, pictures
 from bnjax.records import METRICS, Record, write_atomically
 from bnjax.stats import Comparison, compare, mean_of, verdict
@@ -50,6 +50,8 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(drawing.STYLE):
         drawn = [(picture, _png(picture)) for picture in pictures(comparison)]
+    for old in folder.glob('*.png'):
+        old.unlink()
     for picture, png in drawn:
         write_atomically(folder / f'{picture.name}.png', png)
     text = page.render(
@@ -57,7 +59,7 @@ def write(
         drawn,
         title=title,
         description=description,
-        answer=headlines(records, swept),
+        answer=conclude(comparison),
         notes=notes,
     )
     path = workdir / 'report.html'
@@ -104,7 +106,7 @@ def _cell(comparison: Comparison, setting: tuple[Any, ...], arm: Any) -> Text:
     cell = comparison.cell(setting, arm)
     text = Text(estimate(mean_of(cell)))
     if arm != comparison.baseline:
-        difference = comparison.difference(setting, arm)
+        difference = comparison.difference(setting, arm, comparison.baseline)
         word = verdict(difference)
         if word in COLOURS:
             text.append(f'  {word}', COLOURS[word])

@@ -96,6 +96,17 @@ class Comparison:
         return self.arms[0]
 
     @property
+    def pairs(self) -> tuple[tuple[Any, Any], ...]:
+        """What is compared, (arm, against): each arm against the baseline.
+
+        Of three arms the third is compared with the second too.
+        """
+        pairs = [(arm, self.baseline) for arm in self.arms[1:]]
+        if len(self.arms) == 3:
+            pairs.append((self.arms[2], self.arms[1]))
+        return tuple(pairs)
+
+    @property
     def records(self) -> tuple[Record, ...]:
         return tuple(record for cell in self.cells.values() for record in cell)
 
@@ -118,9 +129,9 @@ class Comparison:
         """The trials of an arm at a setting, one per seed; empty where there is none"""
         return self.cells.get((setting, arm), ())
 
-    def difference(self, setting: tuple[Any, ...], arm: Any) -> Interval:
-        """An arm against the baseline at the same setting, paired by seed."""
-        return paired(self.cell(setting, arm), self.cell(setting, self.baseline))
+    def difference(self, setting: tuple[Any, ...], arm: Any, against: Any) -> Interval:
+        """An arm minus another at the same setting, paired by seed."""
+        return paired(self.cell(setting, arm), self.cell(setting, against))
 
     def best(self, group: tuple[Any, ...], arm: Any) -> tuple[Any, ...] | None:
         """The setting of a group at which an arm's mean criterion is best.
@@ -136,16 +147,18 @@ class Comparison:
         known = {s: score for s, score in scores.items() if math.isfinite(score)}
         return max(known, key=known.__getitem__, default=None)
 
+    def best_cell(self, group: tuple[Any, ...], arm: Any) -> tuple[Record, ...]:
+        """The trials of an arm at its best setting of a group; empty without one."""
+        best = self.best(group, arm)
+        return () if best is None else self.cell(best, arm)
+
 
 class Contrast(NamedTuple):
-    """An arm against the baseline, each at its own best setting of one group."""
+    """An arm minus another, each at its own best setting of one group."""
 
     group: tuple[Any, ...]
     arm: Any
-    setting: tuple[Any, ...]
-    baseline_setting: tuple[Any, ...]
-    mean: Interval
-    baseline_mean: Interval
+    against: Any
     difference: Interval
 
 
@@ -183,22 +196,18 @@ def compare(records: Sequence[Record], swept: Sequence[str]) -> Comparison:
 
 
 def at_own_best(comparison: Comparison) -> list[Contrast]:
-    """Every arm against the baseline in every group, each at its own best setting.
+    """Every pair of arms in every group, each arm at its own best setting.
 
     A group in which one of the two has no best setting is left out.
     """
     contrasts = []
     for group in comparison.groups:
-        base = comparison.best(group, comparison.baseline)
-        for arm in comparison.arms[1:]:
-            best = comparison.best(group, arm)
-            if best is None or base is None:
-                continue
-            ours = comparison.cell(best, arm)
-            theirs = comparison.cell(base, comparison.baseline)
-            means = mean_of(ours), mean_of(theirs)
-            difference = paired(ours, theirs)
-            contrasts.append(Contrast(group, arm, best, base, *means, difference))
+        best = {arm: comparison.best_cell(group, arm) for arm in comparison.arms}
+        contrasts += [
+            Contrast(group, arm, against, paired(best[arm], best[against]))
+            for arm, against in comparison.pairs
+            if best[arm] and best[against]
+        ]
     return contrasts
 
 

@@ -1,7 +1,6 @@
 """A config file, executed and checked: the trials it asks for."""
 
 import dataclasses
-import importlib.util
 import inspect
 import pathlib
 import traceback
@@ -9,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
+
+from ml_collections import ConfigDict
 
 from bnjax import config
 from bnjax.errors import UserError
@@ -52,13 +53,21 @@ def load(path: str, pins: Mapping[str, Any]) -> Study:
     """
     path, _, argument = path.partition(':')
     file = pathlib.Path(path)
-    if not file.is_file():
-        raise UserError(f'--config={path} is not a file; {listing_hint()}')
+    if not file.is_file() or file.suffix != '.py':
+        raise UserError(
+            f'--config={path} is not a Python file; '
+            'python train.py without arguments lists the configs'
+        )
     module = _execute(file)
     with _blaming(file):
         if not callable(getattr(module, 'get_config', None)):
             raise UserError(f'{file} has no get_config(); it must return a ConfigDict')
         made = module.get_config(argument) if argument else module.get_config()
+        if not isinstance(made, Mapping | ConfigDict):
+            raise UserError(
+                f'get_config() returns {made!r}; '
+                'it must return bnjax.config.defaults(), edited'
+            )
         base = _checked(config.flatten(made))
     changes = _changes(module, file)
     trials: dict[str, Trial] = {}
@@ -73,11 +82,6 @@ def load(path: str, pins: Mapping[str, Any]) -> Study:
         tuple(trials.values()),
         tuple(n for n in named if n != 'seed' and _differs(n, trials.values())),
     )
-
-
-def listing_hint() -> str:
-    """Where the user finds configs."""
-    return 'python train.py without arguments lists the configs'
 
 
 def _changes(module: ModuleType, file: pathlib.Path) -> list[dict[str, Any]]:
@@ -114,12 +118,10 @@ def _differs(name: str, trials: Any) -> bool:
 
 
 def _execute(file: pathlib.Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f'bnjax_config_{file.stem}', file)
-    if spec is None or spec.loader is None:
-        raise UserError(f'--config={file} is not a Python file; {listing_hint()}')
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(file.stem)
+    module.__file__ = str(file)
     with _blaming(file):
-        spec.loader.exec_module(module)
+        exec(compile(file.read_bytes(), file, 'exec'), module.__dict__)
     return module
 
 
@@ -128,11 +130,12 @@ def _blaming(file: pathlib.Path) -> Iterator[None]:
     """Turns what goes wrong in a config file into a line with its place."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [f.lineno for f in frames if f.filename == str(file)]
         line = error.lineno if isinstance(error, SyntaxError) else (lines or [None])[-1]
         place = f'{file}:{line}' if line else str(file)
         kind = '' if isinstance(error, UserError) else f'{type(error).__name__}: '
-        text = ' '.join(str(error).split())
+        # A ConfigDict puts the repr of one message, line ends and all, in another.
+        text = ' '.join(str(error).replace('\\n', ' ').split())
         raise UserError(f'{place}: {kind}{text}') from error

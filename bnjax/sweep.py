@@ -15,10 +15,18 @@ from bnjax.study import Study, Trial
 
 
 class Progress(NamedTuple):
-    """How far a sweep is: trials finished, the share of the work done, what runs."""
+    """How far a sweep is.
+
+    Attributes:
+      trials: finished, those of earlier runs included.
+      share: of all work, done so far.
+      gained: of it, in this run.
+      running: the arm at work.
+    """
 
     trials: int
     share: float
+    gained: float
     running: str
 
 
@@ -61,15 +69,16 @@ def run(
     found = {t.id: records.read(workdir, t.id) for t in study.trials}
     finished = {k: r for k, r in found.items() if r and r.status != 'failed'}
     missing = [t for t in study.trials if t.id not in finished]
-    total = len(study.trials)
+    total, before = len(study.trials), len(finished)
     for static, group in _groups(missing).items():
         fields = dict(static)
         arm = ' '.join(str(fields[n]) for n in study.swept if n in fields)
         running = arm or fields['model.name']
 
         def tell(share_of_chunk: float, chunk: int, running: str = running) -> None:
-            done = len(finished)
-            report(Progress(done, (done + share_of_chunk * chunk) / total, running))
+            done = len(finished) + share_of_chunk * chunk
+            share, gained = done / total, (done - before) / total
+            report(Progress(len(finished), share, gained, running))
 
         dataset = datasets[_data_key(group[0])]
         for record in _run_group(static, group, dataset, widths, tell):
@@ -153,6 +162,8 @@ def _probe_curves(
     curves = {'probe_step': steps[sampled]}
     for name in config['probes.names']:
         layers = in_depth_order(logs[0]['probes'][name])
+        if not layers:
+            continue  # a network without hidden layers has no activations
         by_layer = [
             np.concatenate([log['probes'][name][layer] for log in logs])[sampled]
             for layer in layers

@@ -56,7 +56,7 @@ def step(
     (loss, (logits, changed)), gradients = grad(state.params)
     activations = {
         name.replace('activation', 'hidden'): value
-        for name, (value,) in changed['activations'].items()
+        for name, (value,) in changed.get('activations', {}).items()
     }
     sample = Sample(state.params, gradients, activations)
     updates, opt_state = optimizer(cfg.optimizer).update(

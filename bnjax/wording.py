@@ -36,8 +36,13 @@ def show(value: Any) -> str:
 def estimate(mean: Interval) -> str:
     """A mean with the half width of its interval, '0.953 ± 0.004'."""
     if mean.n < 2:
-        return f'{mean.mean:.3f} (one seed)' if mean.n else 'missing'
-    return f'{mean.mean:.3f} ± {mean.high - mean.mean:.3f}'
+        return f'{_fixed(mean.mean)} (one seed)' if mean.n else 'missing'
+    return f'{_fixed(mean.mean)} ± {_fixed(mean.high - mean.mean)}'
+
+
+def _fixed(value: float) -> str:
+    """With three decimals, or with an exponent, as a loss that diverged needs."""
+    return f'{value:.3f}' if value < 1e4 else f'{value:.1e}'
 
 
 def signed(difference: Interval) -> str:
@@ -72,6 +77,13 @@ def arm_name(comparison: Comparison, arm: Any) -> str:
     if comparison.field is None:
         return 'all trials'
     return f'{names(comparison)[comparison.field]} {show(arm)}'
+
+
+def pair_name(comparison: Comparison, arm: Any, against: Any) -> str:
+    """A difference in words: 'BN after minus before', or 'batch_size 64 minus 32'."""
+    placed = comparison.field == 'model.placement'
+    field = 'BN' if placed else names(comparison)[comparison.field or '']
+    return f'{field} {show(arm)} minus {show(against)}'
 
 
 def names(comparison: Comparison) -> Mapping[str, str]:

@@ -3,7 +3,7 @@
 Shows: six 3 x 3 convolutions of 32, 64 and 128 channels with batch norm before relu,
 after it, or nowhere; two learning rates; three seeds, the same in every arm.
 Takes: hours on two CPU cores (try --config=configs/placement_cifar10.py:short, which
-trains for 200 steps). Needs CIFAR-10 as TFDS prepares it.
+trains for 100 steps). Needs CIFAR-10 as TFDS prepares it.
 Expect: with batch norm more than without at equal budget, and little between the two
 placements.
 Command: python train.py --config=configs/placement_cifar10.py
@@ -25,7 +25,7 @@ def get_config(arg=None):
     fields.probes.names = ('gradient_norm', 'activation_std', 'zero_fraction')
     fields.probes.every = 50
     if arg == 'short':
-        fields.steps = 200
+        fields.steps = 100
     return fields
 
 

@@ -14,7 +14,7 @@ import rich.console
 from bnjax import report
 from bnjax.records import METRICS, Record
 from bnjax.stats import Interval
-from bnjax.wording import short_names, signed
+from bnjax.wording import estimate, short_names, signed
 
 PLACEMENT, ACTIVATION = 'model.placement', 'model.activation'
 RATE = 'optimizer.learning_rate'
@@ -103,13 +103,41 @@ def test_every_sweep_has_a_page_and_a_table_of_100_columns(name, tmp_path):
 
 def test_the_answer_says_where_batch_norm_helps_and_where_it_does_not():
     answer = report.headlines(grid(), SWEPT)
-    assert answer[0] == 'BN before the activation helps with activation relu, sigmoid.'
-    assert answer[1] == (
-        'BN after the activation does not help (no difference seen) '
-        'with activation relu, sigmoid.'
+    assert answer[0] == (
+        'BN before the activation helps with activation relu: +0.100 [+0.100, +0.100]; '
+        'sigmoid: +0.100 [+0.100, +0.100].'
     )
-    assert 'activation relu: BN before the activation helps: ' in answer[2]
-    assert '(at learning_rate 0.1)' in answer[2] and 'over 4 seeds' in answer[2]
+    assert answer[1].startswith(
+        'BN after the activation is not seen to help with activation relu: '
+    )
+    assert answer[2].startswith(
+        'BN after the activation is lower than BN before the activation with '
+    )
+    assert answer[3].startswith(
+        'Test accuracy at the best learning_rate with activation relu: no BN 0.8'
+    )
+    assert '(at 0.1), BN before the activation 0.9' in answer[3]
+    assert 'over 4 seeds' in answer[-1] and 'BN after minus before lower' in answer[-1]
+
+
+def test_an_arm_that_hurts_is_said_not_to_help():
+    records = sweep(**{PLACEMENT: ('none', 'before')})
+    swap = {'none': 'before', 'before': 'none'}
+    hurt = [
+        dataclasses.replace(
+            r, config=dict(r.config) | {PLACEMENT: swap[r.config[PLACEMENT]]}
+        )
+        for r in records
+    ]
+    said = report.headlines(hurt, [PLACEMENT])[0]
+    assert said.startswith('BN before the activation does not help but hurts: -0.100')
+
+
+def test_the_answer_is_short_in_a_terminal():
+    file = io.StringIO()
+    for sentence in report.headlines(grid(seeds=8), SWEPT):
+        rich.console.Console(width=100, file=file).print(sentence)
+    assert len(file.getvalue().splitlines()) <= 15
 
 
 def test_the_answer_counts_diverged_and_failed_trials():
@@ -128,8 +156,10 @@ def test_the_answer_names_what_cannot_be_compared():
         if (r.config[ACTIVATION], r.config[PLACEMENT]) != ('relu', 'none')
     ]
     answer = ' '.join(report.headlines(records, SWEPT))
-    assert 'Not compared with no BN' in answer
-    assert 'BN before the activation (activation relu)' in answer
+    assert (
+        'Missing, for want of values: BN before minus none (activation relu)' in answer
+    )
+    assert 'no BN missing, ' in answer
 
 
 def test_the_summary_shows_mean_difference_and_verdict():
@@ -188,6 +218,16 @@ def test_the_page_tells_the_question_and_how_it_was_run(tmp_path):
     assert '<dt>command</dt><dd>python train.py</dd>' in page
 
 
+def test_the_page_shows_every_pair(tmp_path):
+    page = write(tmp_path, grid(), SWEPT)
+    heads = re.findall('<th scope="col">(BN .*? minus .*?)</th>', page)
+    assert heads == ['BN before minus none', 'BN after minus none'] + [
+        'BN after minus before'
+    ]
+    assert '<small>higher, n = 4</small>' in page
+    assert 'BN after minus before -0.1' in page  # the text of the main picture
+
+
 def test_writing_again_replaces_and_leaves_nothing_else(tmp_path):
     first = write(tmp_path, grid(seeds=1), SWEPT)
     assert write(tmp_path, grid(seeds=2), SWEPT) != first
@@ -203,6 +243,12 @@ def test_names_lose_their_section_unless_two_would_be_one():
         'optimizer.momentum',
         'data',
     ]
+
+
+def test_an_estimate_is_short_even_for_the_loss_of_a_diverged_trial():
+    assert estimate(Interval(0.5, 0.4, 0.6, 3)) == '0.500 ± 0.100'
+    assert estimate(Interval(5e17, -5e17, 1.5e18, 3)) == '5.0e+17 ± 1.0e+18'
+    assert estimate(Interval(0.5, math.nan, math.nan, 1)) == '0.500 (one seed)'
 
 
 def test_a_difference_shows_digits_enough_for_its_verdict():

@@ -129,9 +129,11 @@ def test_the_best_setting_is_chosen_by_validation_and_never_by_test():
         ('none', 0.1): (0.5, 0.6),
         ('none', 1.0): (0.95, 0.1),
     }
-    (contrast,) = at_own_best(compare(arms(cells), SWEPT))
-    assert contrast.arm == 'before'
-    assert (contrast.setting, contrast.baseline_setting) == ((1.0,), (0.1,))
+    comparison = compare(arms(cells), SWEPT)
+    assert comparison.best((), 'before') == (1.0,)
+    assert comparison.best((), 'none') == (0.1,)
+    (contrast,) = at_own_best(comparison)
+    assert (contrast.arm, contrast.against) == ('before', 'none')
     assert contrast.difference.mean == pytest.approx(0.6 - 0.5)
 
 
@@ -156,6 +158,30 @@ def test_an_arm_without_finite_values_has_no_best():
 def test_none_is_the_baseline_of_placements_wherever_it_comes():
     records = [trial(0.5, placement=p) for p in ('after', 'none', 'before')]
     assert compare(records, ['model.placement']).arms == ('none', 'after', 'before')
+
+
+@pytest.mark.parametrize(
+    ('rates', 'pairs'),
+    [
+        ((1.0,), ()),
+        ((1.0, 2.0), ((2.0, 1.0),)),
+        ((1.0, 2.0, 3.0), ((2.0, 1.0), (3.0, 1.0), (3.0, 2.0))),
+        ((1.0, 2.0, 3.0, 4.0), ((2.0, 1.0), (3.0, 1.0), (4.0, 1.0))),
+    ],
+)
+def test_arms_are_compared_with_the_baseline_and_the_last_two_of_three(rates, pairs):
+    records = [trial(0.5, rate=rate) for rate in rates]
+    assert compare(records, [RATE]).pairs == pairs
+
+
+def test_after_is_compared_with_before():
+    tests = {'none': 0.5, 'before': 0.7, 'after': 0.8}
+    records = [trial(t, placement=p, train_loss=1.0) for p, t in tests.items()]
+    comparison = compare(records, ['model.placement'])
+    last = at_own_best(comparison)[-1]
+    assert (last.arm, last.against) == ('after', 'before')
+    assert last.difference.mean == pytest.approx(0.1)
+    assert comparison.difference((), 'after', 'before').mean == pytest.approx(0.1)
 
 
 def test_without_placement_the_first_swept_field_is_compared():

@@ -1,0 +1,232 @@
+"""The command when it trains: what it leaves behind, and how it goes on."""
+
+import csv
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from bnjax import program, records
+from bnjax.cli import main
+from bnjax.records import METRICS
+
+TRAIN = str(pathlib.Path(__file__).parents[1] / 'train.py')
+TINY = """\
+'''Does the place matter?
+
+More of it.
+'''
+from bnjax import config
+
+def get_config():
+    fields = config.defaults()
+    fields.model.features = (8,)
+    fields.epochs = 1
+    return fields
+
+def sweep(add):
+    for placement in ('none', 'before'):
+        for seed in (0, 1):
+            add(**{'model.placement': placement, 'seed': seed})
+"""
+ARGUMENTS = ('train.py', '--config=tiny.py', '--workdir=work')
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty directory but for the config."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, 'dont_write_bytecode', True)
+    (tmp_path / 'tiny.py').write_text(TINY)
+    return tmp_path
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    """The work directory of the tiny sweep; nobody writes into it."""
+    directory = tmp_path_factory.mktemp('finished')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        (directory / 'tiny.py').write_text(TINY)
+        assert main(ARGUMENTS) == 0
+    return directory / 'work'
+
+
+@pytest.fixture
+def again(here, finished):
+    """A copy of that directory, to run in again."""
+    return pathlib.Path(shutil.copytree(finished, here / 'work'))
+
+
+def kept(workdir):
+    files = sorted((workdir / 'trials').iterdir())
+    return {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in files}
+
+
+def table(workdir):
+    with open(workdir / 'trials.csv', newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_leaves_tables_figures_and_a_page(finished):
+    rows = table(finished)
+    head, tail = ['trial', 'status', 'seed'], ['steps', 'seconds', 'bad_step']
+    assert list(rows[0]) == [*head, 'model.placement', *METRICS, *tail]
+    assert [(r['model.placement'], r['seed']) for r in rows] == [
+        *(('none', '0'), ('none', '1')),
+        *(('before', '0'), ('before', '1')),
+    ]
+    for row in rows:
+        assert row['status'] == 'done' and row['bad_step'] == ''
+        assert row['steps'] == '20' and 0 < float(row['seconds']) < 60
+        assert all(0 <= float(row[m]) <= 1 for m in METRICS if 'accuracy' in m)
+        assert all(0 < float(row[m]) < 10 for m in METRICS if 'loss' in m)
+    ids = sorted(row['trial'] for row in rows)
+    ends = ('json', 'npz')
+    assert sorted(kept(finished)) == [f'{i}.{end}' for i in ids for end in ends]
+    assert {f.suffix for f in (finished / 'figures').iterdir()} == {'.png'}
+    page = (finished / 'report.html').read_text()
+    assert 'Does the place matter?' in page
+    assert len(list((finished / 'figures').iterdir())) == page.count('<img') > 0
+
+
+def test_config_json_says_on_what_it_ran(finished):
+    fields = json.loads((finished / 'config.json').read_text())
+    assert {'bnjax', 'python', 'jax', 'flax', 'device', 'command'} <= set(fields)
+    assert fields['swept'] == ['model.placement'] and fields['widths']['mlp'] > 0
+    assert sorted(fields['trials']) == sorted(row['trial'] for row in table(finished))
+
+
+def test_the_same_command_again_trains_nothing(again, finished, monkeypatch, capsys):
+    monkeypatch.delattr(program, 'compile_program')
+    before = kept(again)
+    assert main(ARGUMENTS) == 0
+    assert kept(again) == before and table(again) == table(finished)
+    assert 'report: work/report.html' in capsys.readouterr().out
+
+
+def test_new_seeds_extend_a_sweep_and_pins_merge_it(again, finished, here):
+    before = kept(again)
+    (here / 'tiny.py').write_text(TINY.replace('(0, 1)', '(0, 1, 2)'))
+    assert main([*ARGUMENTS, '--config.model.placement=before']) == 0
+    rows = table(again)
+    assert [row['seed'] for row in rows] == ['0', '1', '2']
+    assert 'model.placement' not in rows[0]
+    after = kept(again)
+    assert len(after) == len(before) + 2 and before.items() <= after.items()
+    page = (again / 'report.html').read_text()
+    assert len(list((again / 'figures').iterdir())) == page.count('<img')
+
+
+def test_damaged_records_are_trained_again(again, finished):
+    rows = table(again)
+    first, second = (again / 'trials' / row['trial'] for row in rows[:2])
+    text = first.with_suffix('.json').read_text()
+    first.with_suffix('.json').write_text(text[: len(text) // 2])
+    second.with_suffix('.npz').write_bytes(b'PK')
+    assert main(ARGUMENTS) == 0
+    for old, new in zip(rows, table(again), strict=True):
+        assert old | {'seconds': ''} == new | {'seconds': ''}
+
+
+@pytest.mark.parametrize(
+    'text', ['', '[]', '{"widths": null}', '{"widths": {"mlp": 0}}']
+)
+def test_a_damaged_config_json_is_no_traceback(again, text):
+    (again / 'config.json').write_text(text)
+    assert main(ARGUMENTS) in (0, 2)
+
+
+def test_a_trial_that_fails_makes_the_status_1(here, capsys):
+    (here / 'tiny.py').write_text(
+        TINY.replace("'none', 'before'", "('mlp', (8,)), ('cnn', (2, 2, 2, 2))")
+        .replace("'model.placement': placement", '**arm(placement)')
+        .replace('(0, 1)', '(0,)')
+        + "def arm(a):\n    return {'model.name': a[0], 'model.features': a[1]}\n"
+    )
+    assert main(ARGUMENTS) == 1
+    out, err = capsys.readouterr()
+    assert 'Traceback' not in err and 'model.features' in err.splitlines()[-1]
+    done, failed = table(here / 'work')
+    assert (done['status'], failed['status']) == ('done', 'failed')
+    assert all(failed[metric] == 'nan' for metric in METRICS)
+    assert (here / 'work' / 'report.html').exists()
+
+
+def test_no_hidden_layer_is_a_linear_model_or_a_mistake(here, capsys):
+    pins = ('--config.model.features=()', '--config.probes.names=activation_mean')
+    status = main([*ARGUMENTS, *pins])
+    assert status == 0 or status == 2 and 'model.features' in capsys.readouterr().err
+
+
+def test_a_sweep_interrupted_twice_ends_as_if_it_was_not(
+    here, finished, monkeypatch, capsys
+):
+    write = records.write
+
+    def interrupt(workdir, record):
+        write(workdir, record)
+        raise KeyboardInterrupt
+
+    def terminate(workdir, record):
+        write(workdir, record)
+        signal.raise_signal(signal.SIGTERM)
+
+    before = {}
+    for stop, status, files in ((interrupt, 130, 2), (terminate, 143, 4)):
+        with monkeypatch.context() as patch:
+            patch.setattr(records, 'write', stop)
+            assert main(ARGUMENTS) == status
+        err = capsys.readouterr().err
+        assert 'Traceback' not in err and 'same command' in err.splitlines()[-1]
+        after = kept(here / 'work')
+        assert len(after) == files and before.items() <= after.items()
+        before = after
+    assert main(ARGUMENTS) == 0
+    assert before.items() <= kept(here / 'work').items()
+    for row in table(finished):
+        path = pathlib.Path('trials', f'{row["trial"]}.npz')
+        with np.load(finished / path) as a, np.load(here / 'work' / path) as b:
+            np.testing.assert_equal(dict(a), dict(b))
+
+
+def test_a_process_that_is_terminated_keeps_what_it_has(here):
+    """A real signal, in the middle of compiled work."""
+    swept = TINY.replace('model.placement', 'epochs')
+    (here / 'tiny.py').write_text(swept.replace("'none', 'before'", '1, 10**6'))
+    process = subprocess.Popen(
+        [sys.executable, TRAIN, *ARGUMENTS[1:]], stderr=subprocess.PIPE, text=True
+    )
+    trials, until = here / 'work' / 'trials', time.monotonic() + 60
+    while len(list(trials.glob('*.json'))) < 2 and time.monotonic() < until:
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.terminate()
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 143 and 'Traceback' not in err
+    assert 'same command' in err.splitlines()[-1]
+    assert len(list(trials.glob('[!.]*'))) == len(list(trials.iterdir())) == 4
+
+
+def test_a_work_directory_in_use_is_left_alone(again, capsys):
+    before = (again / 'config.json').read_bytes(), kept(again)
+    with records.opened(again):
+        assert main([*ARGUMENTS, '--config.seed=5']) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert '--workdir=work' in line and str(os.getpid()) in line
+    assert before == ((again / 'config.json').read_bytes(), kept(again))
+
+
+def test_another_width_than_the_first_is_refused(again, capsys):
+    before = (again / 'config.json').read_bytes()
+    assert main([*ARGUMENTS, '--config.execution.width=3']) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert 'execution.width=3' in line and '--workdir' in line
+    assert before == (again / 'config.json').read_bytes()
