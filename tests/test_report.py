@@ -13,8 +13,8 @@ import rich.console
 
 from bnjax import report
 from bnjax.records import METRICS, Record
+from bnjax.report.wording import estimate, short_names, signed
 from bnjax.stats import Interval
-from bnjax.wording import estimate, short_names, signed
 
 PLACEMENT, ACTIVATION = 'model.placement', 'model.activation'
 RATE = 'optimizer.learning_rate'

@@ -187,9 +187,10 @@ def test_get_config_that_lacks_a_field_names_it(study):
         study(GET.replace('return fields', 'del fields.seed; return fields'))
 
 
-@pytest.mark.parametrize('path', ['no.py', '.', '', ':short'])
+@pytest.mark.parametrize('path', ['no.py', '.', 'mine.txt', '', ':short'])
 def test_a_path_that_is_no_config_is_named(tmp_path, monkeypatch, path):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / 'mine.txt').write_text(GET)
     with pytest.raises(UserError, match='^--config=') as caught:
         load(path, {})
     assert 'lists the configs' in str(caught.value)

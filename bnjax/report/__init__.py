@@ -9,12 +9,11 @@ import matplotlib
 from rich.table import Table
 from rich.text import Text
 
-from bnjax import drawing, page
-from bnjax.answer import conclude, headlines
-from bnjax.figures import Picture, pictures
 from bnjax.records import METRICS, Record, write_atomically
-from bnjax.stats import Comparison, compare, mean_of, verdict
-from bnjax.wording import (
+from bnjax.report import drawing, page
+from bnjax.report.answer import conclude, headlines
+from bnjax.report.figures import Picture, pictures
+from bnjax.report.wording import (
     arm_name,
     count_status,
     estimate,
@@ -22,6 +21,7 @@ from bnjax.wording import (
     show,
     signed,
 )
+from bnjax.stats import Comparison, compare, mean_of, verdict
 
 __all__ = ['headlines', 'summary', 'write']
 

@@ -6,9 +6,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from bnjax import drawing
-from bnjax.curves import curve, layer_means
 from bnjax.records import Record
+from bnjax.report import drawing
+from bnjax.report.curves import curve, layer_means
+from bnjax.report.wording import (
+    arm_name,
+    names,
+    pair_name,
+    place,
+    show,
+    signed,
+    tuned_names,
+)
 from bnjax.stats import (
     Comparison,
     Contrast,
@@ -16,7 +25,6 @@ from bnjax.stats import (
     mean_of,
     verdict,
 )
-from bnjax.wording import arm_name, names, pair_name, place, show, signed, tuned_names
 
 MOST_PANELS = 12
 MOST_ROWS = 40

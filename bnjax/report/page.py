@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-from bnjax.answer import Answer
-from bnjax.figures import Picture
 from bnjax.records import METRICS
+from bnjax.report.answer import Answer
+from bnjax.report.figures import Picture
+from bnjax.report.wording import count_status, estimate, names, pair_name, show, signed
 from bnjax.stats import Comparison, Interval, mean_of, verdict
-from bnjax.wording import count_status, estimate, names, pair_name, show, signed
 
 CSS = """
 :root { color-scheme: light dark; --ink: #1d1f23; --soft: #5d636d; --rule: #d9dce1;

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from bnjax.records import Record
-from bnjax.stats import Comparison, Contrast, at_own_best, compare, mean_of, verdict
-from bnjax.wording import (
+from bnjax.report.wording import (
     arm_name,
     count_status,
     estimate,
@@ -17,6 +16,7 @@ from bnjax.wording import (
     signed,
     tuned_names,
 )
+from bnjax.stats import Comparison, Contrast, at_own_best, compare, mean_of, verdict
 
 # What a verdict says of an arm against no BN, and against any other arm.
 CLAIMS = {
