@@ -23,6 +23,7 @@ USAGE = """\
 usage: python train.py --config=FILE[:ARGUMENT] [--workdir=DIR] [--data_dir=DIR]
                        [--config.FIELD=VALUE ...]
 """
+GOES_ON = 'the same command goes on from here'
 
 
 class _FieldParser(flags.ArgumentParser):
@@ -34,7 +35,7 @@ class _FieldParser(flags.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command and returns its exit status; prints, never raises.
+    """Runs the command and returns its exit status; prints what went wrong.
 
     Args:
       argv: the arguments, the program's name first; those of the process if None.
@@ -46,8 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (UserError, flags.Error) as error:
         print(f'{pathlib.Path(arguments[0]).name}: {error}', file=sys.stderr)
         return 2
+    except OSError as error:
+        place = error.filename or 'the disk'
+        print(f'{place}: {error.strerror}; mend it, then {GOES_ON}', file=sys.stderr)
+        return 2
     except (KeyboardInterrupt, _Terminated) as stop:
-        print('interrupted: the same command goes on from here', file=sys.stderr)
+        print(f'interrupted: {GOES_ON}', file=sys.stderr)
         return 143 if isinstance(stop, _Terminated) else 130
 
 

@@ -9,7 +9,8 @@ import dataclasses
 import difflib
 import functools
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any, get_args, get_origin
 
 import numpy as np
@@ -17,10 +18,17 @@ from ml_collections import ConfigDict
 
 from bnjax.errors import UserError
 
+LIMITS: Mapping[str, tuple[str, Callable[[Any, Any], bool]]] = {
+    'low': ('at least', operator.ge),
+    'above': ('above', operator.gt),
+    'high': ('at most', operator.le),
+    'below': ('below', operator.lt),
+}
 
-def _field(default: Any, help: str, *, low=None, above=None, high=None, choices=()):
-    limits = {'low': low, 'above': above, 'high': high, 'choices': choices}
-    return dataclasses.field(default=default, metadata={'help': help} | limits)
+
+def _field(default: Any, help: str, *, choices: tuple[str, ...] = (), **limits: Any):
+    metadata = {'help': help, 'choices': choices, 'limits': limits}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +82,10 @@ class Optimizer:
     name: str = _field('sgd', 'the update rule', choices=('sgd', 'rmsprop', 'adam'))
     learning_rate: float = _field(0.1, 'step size', low=0)
     momentum: float = _field(
-        0.9, 'fraction of the velocity kept at each step; beta_1 of adam', low=0, high=1
+        0.9,
+        'fraction of the velocity kept at each step; beta_1 of adam',
+        low=0,
+        below=1,
     )
     weight_decay: float = _field(
         0.0,
@@ -187,43 +198,53 @@ def parse(name: str, text: str) -> Any:
     return check(name, value)
 
 
-def _check_one(name: str, value: Any, kind: Any, limits: Mapping[str, Any]) -> Any:
+def _check_one(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+    # Programs compute in float32, where 1e39 is no number and 1e-50 is 0.
+    size = _in_float32(value) if type(value) is kind is float else value
+    if type(value) is not kind or (kind is float and not math.isfinite(size)):
         words = {float: 'a finite number', int: 'a whole number', str: 'a name'}
         expected = words.get(kind, 'true or false')
         raise UserError(f'{name}={value!r} must be {expected}')
-    choices = activations() if name == 'model.activation' else limits['choices']
+    choices = metadata['choices']
+    if name == 'model.activation' and not _is_activation(value):
+        choices = activations()
     if choices and value not in choices:
         hint = _suggest(value, choices)
         raise UserError(f'{name}={value!r} must be one of {", ".join(choices)}{hint}')
-    for word, holds in (
-        ('at least', limits['low'] is None or value >= limits['low']),
-        ('above', limits['above'] is None or value > limits['above']),
-        ('at most', limits['high'] is None or value <= limits['high']),
-    ):
-        if not holds:
-            bound = limits[{'at least': 'low', 'above': 'above'}.get(word, 'high')]
-            raise UserError(f'{name}={value!r} must be {word} {bound}')
+    for limit, bound in metadata['limits'].items():
+        relation, holds = LIMITS[limit]
+        if not holds(size, bound):
+            raise UserError(f'{name}={value!r} must be {relation} {bound}')
     return value
 
 
-@functools.cache
+def _in_float32(value: float) -> float:
+    with np.errstate(over='ignore', under='ignore'):
+        return float(np.float32(value))
+
+
 def activations() -> tuple[str, ...]:
     """The functions of ``jax.nn`` that map each number to a number by itself."""
     import jax
 
-    def elementwise(name: str) -> bool:
-        shapes = [jax.ShapeDtypeStruct(shape, 'float32') for shape in ((), (2,))]
-        try:  # softmax fails on a scalar, logsumexp reduces a vector
-            return [jax.eval_shape(getattr(jax.nn, name), s) for s in shapes] == shapes
-        except Exception:
-            return False  # it wants other arguments, so it is no activation
+    return tuple(name for name in dir(jax.nn) if _is_activation(name))
 
-    return tuple(name for name in dir(jax.nn) if elementwise(name))
+
+@functools.cache
+def _is_activation(name: str) -> bool:
+    import jax
+
+    shapes = [jax.ShapeDtypeStruct(shape, 'float32') for shape in ((), (2,))]
+    try:  # softmax fails on a scalar, logsumexp reduces a vector, log1mexp wants x > 0
+        function = getattr(jax.nn, name)
+        each = [jax.eval_shape(function, shape) for shape in shapes] == shapes
+        return each and bool(np.isfinite(function(np.array([-1.0, 1.0], 'f4'))).all())
+    except Exception:
+        return False  # it wants other arguments, so it is no activation
 
 
 def _suggest(name: Any, known: Any) -> str:

@@ -60,7 +60,12 @@ def steps_in(cfg: Config, images: int) -> tuple[int, int]:
             f'training images of {cfg.data.name}'
         )
     per_epoch = images // cfg.batch_size
-    return per_epoch, cfg.steps or cfg.epochs * per_epoch
+    total = cfg.steps or cfg.epochs * per_epoch
+    if total >= 2**31:
+        raise UserError(
+            f'steps={total} in all are too many to count; at most 2**31 - 1'
+        )
+    return per_epoch, total
 
 
 def compile_program(
@@ -185,6 +190,9 @@ def _probe(settings: config.Probes, i: jax.Array, sample: probes.Sample) -> dict
 def _held_out_means(scores: Scores, validated: int) -> dict[str, jax.Array]:
     """Means over the validation images, which come first, and over the test images."""
     parts = (('validation', slice(validated)), ('test', slice(validated, None)))
+    # Without finite logits there is no answer, though argmax would give class 0.
+    answered = jnp.where(jnp.isfinite(scores.loss), scores.accuracy, jnp.nan)
+    scores = scores._replace(accuracy=answered)
     return {
         # Without validation images the mean is of nothing: nan, as it should be.
         f'{split}_{metric}': values[part].mean()

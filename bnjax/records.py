@@ -97,7 +97,7 @@ def read(workdir: pathlib.Path, trial: str) -> Record | None:
         return None
     if fields.pop('sha256', None) != _digest(fields, curves):
         return None
-    if (fields.pop('schema'), fields['trial']) != (SCHEMA, trial):
+    if fields.pop('schema', None) != SCHEMA or fields['trial'] != trial:
         return None
     config = {
         k: tuple(v) if type(v) is list else v for k, v in fields['config'].items()
@@ -157,7 +157,8 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
-        os.unlink(name)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
         raise
 
 

@@ -111,12 +111,12 @@ def _run_group(
             for log in program.run_chunk(compiled, numbers[start : start + width]):
                 logs.append(log)
                 tell((len(logs) - 1) / compiled.epochs, len(chunk))
+            seconds = (time.perf_counter() - begun) / len(chunk)
+            by_trial = zip(chunk, *logs, strict=True)
+            finished = [_record(trial, own, seconds) for trial, *own in by_trial]
         except Exception as error:
-            yield from (_failure(trial, error) for trial in chunk)
-            continue
-        seconds = (time.perf_counter() - begun) / len(chunk)
-        for i, trial in enumerate(chunk):
-            yield _record(trial, [log[i] for log in logs], seconds)
+            finished = [_failure(trial, error) for trial in chunk]
+        yield from finished
 
 
 def _record(trial: Trial, logs: Sequence[dict], seconds: float) -> Record:

@@ -72,6 +72,8 @@ def evaluate(cfg: Config, classes: int, state: State, split: Split) -> Scores:
     net = network(cfg.model, classes)
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
     n = len(split.y)
+    if n == 0:
+        return Scores(jnp.zeros(0), jnp.zeros(0, bool))
     batches = -(-n // cfg.batch_size)
     # The last batch is filled up by repeating the last image, and cut again below.
     rows = jnp.minimum(jnp.arange(batches * cfg.batch_size), n - 1)

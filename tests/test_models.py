@@ -22,9 +22,8 @@ BY_HAND = {
 }
 SQUARE = ((0, 0), (0, 1), (1, 0), (1, 1))
 BOTH = (True, False)
-PLACEMENTS = ('none', 'before', 'after')
 each_network = pytest.mark.parametrize('name', ['mlp', 'cnn'])
-each_placement = pytest.mark.parametrize('placement', PLACEMENTS)
+each_placement = pytest.mark.parametrize('placement', ['none', 'before', 'after'])
 
 
 def normal(*shape):

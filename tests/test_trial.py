@@ -1,6 +1,7 @@
 """One trial beside plain Flax layers and an Optax loop."""
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -57,7 +58,7 @@ class Plain(nn.Module):
     @nn.compact
     def __call__(self, x, train):
         s = self.settings
-        x = x if s.name == 'cnn' else x.reshape(len(x), -1)
+        x = x if s.name == 'cnn' else x.reshape(len(x), math.prod(x.shape[1:]))
         for i in range(2):
             use_bias = s.placement != 'before'
             if s.name == 'cnn':
