@@ -8,7 +8,6 @@ from bnjax.records import Record
 from bnjax.stats import (
     Comparison,
     Interval,
-    verdict,
 )
 
 PLACEMENTS = {
@@ -55,9 +54,9 @@ def signed(difference: Interval) -> str:
 
 
 def _digits(difference: Interval) -> int:
-    """Three, or as many more as show that an interval which excludes 0 does so."""
+    """Three, or as many more as show on which side of 0 its nearer end lies."""
     nearest = min(abs(difference.low), abs(difference.high))
-    if verdict(difference) == 'no difference seen':
+    if nearest == 0:
         return 3
     return next((d for d in (3, 4, 5) if round(nearest, d)), 6)
 
