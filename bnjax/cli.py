@@ -81,15 +81,8 @@ def _run(
     widths = execution.widths(asked.trials, records.read_config(workdir))
     with records.opened(workdir):
         notes = execution.environment() | {'command': command}
-        records.write_json(
-            workdir / 'config.json',
-            notes
-            | {
-                'widths': widths,
-                'swept': asked.swept,
-                'trials': {trial.id: dict(trial.config) for trial in asked.trials},
-            },
-        )
+        asked_for = {'widths': widths, **study.summary(asked)}
+        records.write_json(workdir / 'config.json', notes | asked_for)
         with shown(len(asked.trials)) as tell:
             finished = sweep.run(asked, datasets, widths, workdir, tell)
         records.write_csv(workdir, finished, asked.swept)

@@ -75,40 +75,41 @@ def compile_program(
     classes, images = data.classes, len(data.train.y)
     train_split = jax.tree.map(jnp.asarray, data.train)
     held_out = jax.tree.map(_join, data.validation, data.test)
-    validated = len(data.validation.y)
 
     def config_of(numbers: Numbers) -> Config:
         return config.build({**dict(static), **numbers})
 
-    def first(numbers, split):
-        return init(config_of(numbers), classes, split)
+    def first(numbers: Numbers) -> State:
+        return init(config_of(numbers), classes, train_split)
 
     def train(numbers, state, order, index, split):
         return _train(config_of(numbers), classes, state, order, index, split)
 
     def score(numbers, state, split):
         scores = evaluate(config_of(numbers), classes, state, split)
-        return _held_out_means(scores, validated)
+        return _held_out_means(scores, len(data.validation.y))
 
-    per_epoch, total = steps_in(config_of(numbers), images)
-    many = _stack([numbers] * width)
     # Not compiled as a whole: its small operations recur over layers and programs,
     # and each is compiled once.
-    state_of = _side_by_side(first, width, 1)
-    state = state_of(many, train_split)
-    order = _orders(many['seed'], 0, images)
-    run_train = jax.jit(_side_by_side(train, width, 3), donate_argnums=1)
-    run_score = jax.jit(_side_by_side(score, width, 2))
-    compiled = run_train.lower(many, state, order, np.int32(0), train_split).compile()
-    scored = run_score.lower(many, state, held_out).compile()
-    return Program(
-        init=lambda numbers: state_of(numbers, train_split),
-        train=lambda *args: compiled(*args, train_split),
-        evaluate=lambda *args: scored(*args, held_out),
-        images=images,
-        epochs=math.ceil(total / per_epoch),
-        width=width,
+    init_all = _side_by_side(first, width, mapped=1)
+    many = _stack([numbers] * width)
+    state, order = init_all(many), _orders(many['seed'], 0, images)
+    train_all = _compiled(
+        jax.jit(_side_by_side(train, width, mapped=3), donate_argnums=1),
+        *(many, state, order, np.int32(0), train_split),
     )
+    score_all = _compiled(
+        jax.jit(_side_by_side(score, width, mapped=2)), many, state, held_out
+    )
+    per_epoch, total = steps_in(config_of(numbers), images)
+    epochs = math.ceil(total / per_epoch)
+    return Program(init_all, train_all, score_all, images, epochs, width)
+
+
+def _compiled(function: Any, *args: Any) -> Callable:
+    """A jitted function compiled for such arguments; it keeps the last, the data."""
+    run = function.lower(*args).compile()
+    return lambda *others: run(*others, args[-1])
 
 
 def run_chunk(program: Program, trials: Sequence[Numbers]) -> Iterator[list[dict]]:

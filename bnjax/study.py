@@ -84,6 +84,14 @@ def load(path: str, pins: Mapping[str, Any]) -> Study:
     )
 
 
+def summary(study: Study) -> dict[str, Any]:
+    """What is asked, for config.json: the fields all trials share, and the others."""
+    named = (*study.swept, 'seed')
+    shared = {k: v for k, v in study.trials[0].config.items() if k not in named}
+    own = {t.id: {name: t.config[name] for name in named} for t in study.trials}
+    return {'swept': study.swept, 'fields': shared, 'trials': own}
+
+
 def _changes(module: ModuleType, file: pathlib.Path) -> list[dict[str, Any]]:
     """What each call of ``add`` in the file's ``sweep`` changes."""
     sweep: Callable | None = getattr(module, 'sweep', None)

@@ -201,15 +201,14 @@ def test_a_process_that_is_terminated_keeps_what_it_has(here):
     """A real signal, in the middle of compiled work."""
     swept = TINY.replace('model.placement', 'epochs')
     (here / 'tiny.py').write_text(swept.replace("'none', 'before'", '1, 10**6'))
-    process = subprocess.Popen(
-        [sys.executable, TRAIN, *ARGUMENTS[1:]], stderr=subprocess.PIPE, text=True
-    )
-    trials, until = here / 'work' / 'trials', time.monotonic() + 60
-    while len(list(trials.glob('*.json'))) < 2 and time.monotonic() < until:
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.terminate()
-    err = process.communicate(timeout=60)[1]
+    command = [sys.executable, TRAIN, *ARGUMENTS[1:]]
+    trials, until = here / 'work' / 'trials', time.monotonic() + 300
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while len(list(trials.glob('*.json'))) < 2 and time.monotonic() < until:
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.terminate()
+        err = process.communicate()[1]
     assert process.returncode == 143 and 'Traceback' not in err
     assert 'same command' in err.splitlines()[-1]
     assert len(list(trials.glob('[!.]*'))) == len(list(trials.iterdir())) == 4
