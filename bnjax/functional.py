@@ -178,8 +178,8 @@ def update(running: Moments, batch: Moments, momentum: Scalar | None = 0.99) -> 
 
 
 def check_momentum(momentum: Scalar | None) -> None:
-    """Refuses a momentum, where it is a plain number, outside [0, 1]."""
-    if isinstance(momentum, int | float) and not 0 <= momentum <= 1:
+    """Refuses a momentum, where its value is known, outside [0, 1]."""
+    if not _traced(momentum) and momentum is not None and not 0 <= momentum <= 1:
         raise ValueError(
             f'momentum={momentum} is outside [0, 1]; '
             'it is the fraction of the running statistics that is kept'
@@ -187,9 +187,13 @@ def check_momentum(momentum: Scalar | None) -> None:
 
 
 def check_epsilon(epsilon: Scalar) -> None:
-    """Refuses an epsilon, where it is a plain number, that is not above 0."""
-    if isinstance(epsilon, int | float) and not epsilon > 0:
+    """Refuses an epsilon, where its value is known, that is not above 0."""
+    if not _traced(epsilon) and not epsilon > 0:
         raise ValueError(f'epsilon={epsilon} must be above 0, for example 1e-5')
+
+
+def _traced(value: Scalar | None) -> bool:
+    return isinstance(value, jax.core.Tracer)
 
 
 def _check_features(
@@ -233,9 +237,10 @@ def _batch_norm(
     weights: jax.Array | None,
 ) -> tuple[jax.Array, Moments]:
     batch = weighted_moments(x, weights, layout)
-    x = jnp.where(_void(x, weights), layout.expand(batch.mean).astype(x.dtype), x)
-    y = _affine(x, batch.mean, batch.var, scale, bias, epsilon, layout)
-    return y, batch
+    mean = layout.expand(batch.mean)
+    filled = jnp.where(_void(x, weights), mean, x.astype(stats_dtype(x)))
+    y = _affine(filled, batch.mean, batch.var, scale, bias, epsilon, layout)
+    return y.astype(x.dtype), batch
 
 
 def _void(x: jax.Array, weights: jax.Array | None) -> jax.Array | bool:

@@ -10,7 +10,7 @@ from flax.linen.dtypes import canonicalize_dtype
 from flax.linen.module import merge_param
 from flax.typing import Dtype
 
-from bnjax.functional import batch_norm, check_epsilon, check_momentum, normalize
+from bnjax.functional import batch_norm, check_momentum, normalize
 from bnjax.functional import update as update_running
 from bnjax.moments import AxisName, Groups, Moments, reduction
 
@@ -101,9 +101,12 @@ class BatchNorm(nn.Module):
             layer = '/'.join(self.path) or type(self).__name__
             raise type(error)(f'{layer}: {error}') from error
 
-    def _normalized(self, x, running_only, mask):
+    def _normalized(
+        self, x: jax.Array, running_only: bool, mask: jax.Array | None
+    ) -> jax.Array:
+        if self.momentum is None:
+            raise ValueError('momentum=None; give the fraction kept, in [0, 1]')
         check_momentum(self.momentum)
-        check_epsilon(self.epsilon)
         shape = tuple(x.shape[a] for a in reduction(x, self.axis).features)
         mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
         var = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
@@ -111,27 +114,29 @@ class BatchNorm(nn.Module):
 
         dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
         x = x.astype(jnp.promote_types(x.dtype, dtype))
-        shared = {'axis': self.axis, 'epsilon': self.epsilon}
         running = Moments(mean.value, var.value, jnp.ones_like(mean.value))
         if running_only:
-            return normalize(x, running, scale, bias, **shared).astype(dtype)
+            y = normalize(x, running, scale, bias, axis=self.axis, epsilon=self.epsilon)
+            return y.astype(dtype)
 
+        synced = not self.is_initializing()  # init knows no axis names
         y, batch = batch_norm(
             x,
             scale,
             bias,
-            **shared,
+            axis=self.axis,
+            epsilon=self.epsilon,
             where=None if mask is None else jnp.asarray(mask, bool),
-            axis_name=None if self.is_initializing() else self.axis_name,
-            axis_index_groups=(
-                None if self.is_initializing() else self.axis_index_groups
-            ),
+            axis_name=self.axis_name if synced else None,
+            axis_index_groups=self.axis_index_groups if synced else None,
         )
-        if not self.is_initializing():
+        if synced:
             mean.value, var.value, _ = update_running(running, batch, self.momentum)
         return y.astype(dtype)
 
-    def _affine(self, shape):
+    def _affine(
+        self, shape: tuple[int, ...]
+    ) -> tuple[jax.Array | None, jax.Array | None]:
         scale = bias = None
         if self.use_scale:
             scale = self.param('scale', self.scale_init, shape, self.param_dtype)

@@ -6,7 +6,7 @@ devices, the micro-batches, the whole data set. Everything here is that one idea
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -132,16 +132,33 @@ def weighted_moments(
     mean = total / divisor
     var = jnp.maximum(total_of_squares / divisor - mean * mean, 0)
 
-    def centred() -> tuple[jax.Array, jax.Array]:
-        d = x - layout.expand(mean)
-        first, second = layout.total(_weigh(d, weights), _weigh(d * d, weights))
-        shift = first / divisor
-        return mean + shift, jnp.maximum(second / divisor - shift * shift, 0)
-
     # Written so that nan, the inf - inf of squares beyond the dtype, counts as lost.
     lost = jnp.any(~(mean * mean <= CANCELLATION_BOUND * var))
-    mean, var = lax.cond(layout.any_device(lost), centred, lambda: (mean, var))
-    return Moments(mean, var, count)
+    operands = (x, weights, Moments(mean, var, count))
+    return lax.cond(layout.any_device(lost), _centred(layout), _as_they_are, *operands)
+
+
+@functools.cache
+def _centred(layout: Reduction) -> Callable[..., Moments]:
+    """The second pass, about the mean of the first.
+
+    Cached, for JAX would compile a function it has not seen anew at each call.
+    """
+
+    def centred(x: jax.Array, weights: jax.Array | None, rough: Moments) -> Moments:
+        d = x - layout.expand(rough.mean)
+        sums = layout.total(_weigh(d, weights), _weigh(d * d, weights))
+        shift, square = sums / jnp.where(rough.count > 0, rough.count, 1)
+        var = jnp.maximum(square - shift * shift, 0)
+        # A variance beyond the dtype is inf; inf - inf would make it nan.
+        var = jnp.where(jnp.isfinite(square), var, square)
+        return Moments(rough.mean + shift, var, rough.count)
+
+    return centred
+
+
+def _as_they_are(x: jax.Array, weights: jax.Array | None, rough: Moments) -> Moments:
+    return rough
 
 
 @weighted_moments.defjvp
@@ -230,8 +247,20 @@ def reduction(
     if len(features) < len(axes):
         raise ValueError(f'axis={axis} names an axis of x twice; name each once')
     reduced = tuple(a for a in range(x.ndim) if a not in features)
-    rows = None if groups is None else tuple(tuple(group) for group in groups)
-    return Reduction(features, reduced, axis_name, rows)
+    return Reduction(features, reduced, axis_name, _partition(groups))
+
+
+def _partition(groups: Groups | None) -> tuple[tuple[int, ...], ...] | None:
+    """The groups as tuples, checked to hold each index from 0 once."""
+    if groups is None:
+        return None
+    rows = tuple(tuple(int(i) for i in group) for group in groups)
+    if sorted(i for row in rows for i in row) != list(range(sum(map(len, rows)))):
+        raise ValueError(
+            f'axis_index_groups={groups} must hold each index along axis_name once, '
+            'for example [[0, 1], [2, 3]]'
+        )
+    return rows
 
 
 def check_weights(where: jax.Array | None, x: jax.Array) -> jax.Array | None:
@@ -287,12 +316,18 @@ def _count(x: jax.Array, weights: jax.Array | None, layout: Reduction) -> jax.Ar
         weights = jnp.ones((1,) * x.ndim, x.dtype)
     repeats = math.prod(x.shape[i] for i in layout.reduced if weights.shape[i] == 1)
     axes = tuple(i for i in layout.reduced if weights.shape[i] != 1)
-    count = weights.sum(axes, dtype=x.dtype, keepdims=True) * repeats
+    count = _weigh(jnp.ones((), x.dtype), weights).sum(axes, keepdims=True) * repeats
     count = count.squeeze(layout.reduced)
     return jnp.broadcast_to(count, [x.shape[i] for i in layout.features])
 
 
 def _group_of_this_device(axis_name: AxisName, groups: Groups) -> jax.Array:
     members = {i: row for row, group in enumerate(groups) for i in group}
-    table = jnp.array([members[i] for i in range(len(members))])
+    size = lax.axis_size(axis_name)
+    if len(members) != size:
+        raise ValueError(
+            f'axis_index_groups={groups} holds {len(members)} indices, but the axis '
+            f'{axis_name!r} has {size}; name each of them once'
+        )
+    table = jnp.array([members[i] for i in range(size)])
     return table[lax.axis_index(axis_name)]

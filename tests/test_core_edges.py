@@ -1,0 +1,55 @@
+"""Edges of the core that once went wrong: groups, weights, rounding, eager calls."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bnjax
+from bnjax.linen import BatchNorm
+
+
+@pytest.mark.parametrize(
+    'groups', [[[0, 1]], [[0, 1], [1, 2, 3]], [[0, 1], [2, 3, 4]], [[0, 2]], [[1, 2]]]
+)
+def test_groups_that_do_not_partition_the_axis_are_refused(groups):
+    def local(x):
+        return bnjax.moments(x, axis_name='device', axis_index_groups=groups)
+
+    with pytest.raises(ValueError, match='axis_index_groups'):
+        jax.vmap(local, axis_name='device')(jnp.ones((4, 3, 2)))
+
+
+def test_a_bfloat16_value_under_the_mask_becomes_exactly_the_bias():
+    x = jnp.array([[1000.0], [1004.0], [1000.0], [jnp.nan]], jnp.bfloat16)
+    where = jnp.array([[True], [True], [True], [False]])
+    y, _ = bnjax.batch_norm(x, bias=jnp.array([0.5]), where=where)
+    assert y[3, 0] == 0.5
+
+
+def test_weights_that_are_not_positive_do_not_count():
+    x = jnp.array([[1.0], [2.0], [4.0]])
+    found = bnjax.moments(x, where=jnp.array([[-1.0], [1.0], [1.0]]))
+    np.testing.assert_allclose(found, ([3.0], [1.0], [2.0]))
+
+
+@pytest.mark.parametrize('momentum', [np.float32(2), jnp.float32(-0.1), 1.5])
+def test_a_momentum_whose_value_is_known_is_checked(momentum):
+    running = bnjax.Moments(jnp.zeros(1), jnp.ones(1), jnp.ones(1))
+    with pytest.raises(ValueError, match='momentum'):
+        bnjax.update(running, running, momentum)
+
+
+def test_a_module_without_momentum_is_refused():
+    with pytest.raises(ValueError, match='momentum=None'):
+        BatchNorm(momentum=None).init(jax.random.key(0), jnp.ones((2, 1)), False)
+
+
+def test_an_eager_call_is_compiled_once():
+    x, compiled = jnp.ones((4, 3)), []
+    bnjax.batch_norm(x)
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if 'compile' in event else None
+    )
+    bnjax.batch_norm(x + 1)
+    assert not compiled
