@@ -4,13 +4,14 @@
 """
 
 import ast
+import collections
 import contextlib
+import os
 import pathlib
 import shlex
 import signal
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import flags
@@ -42,18 +43,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv if argv is None else argv)
     try:
-        with _stopping_at(signal.SIGTERM):
-            return _main(arguments)
+        return _main(arguments)
     except (UserError, flags.Error) as error:
-        print(f'{pathlib.Path(arguments[0]).name}: {error}', file=sys.stderr)
+        hint = '; --help lists what there is'
+        unknown = isinstance(error, flags.UnrecognizedFlagError)
+        name = pathlib.Path(arguments[0]).name
+        print(f'{name}: {error}{hint if unknown else ""}', file=sys.stderr)
         return 2
     except OSError as error:
+        if error.errno is None:
+            raise
         place = error.filename or 'the disk'
         print(f'{place}: {error.strerror}; mend it, then {GOES_ON}', file=sys.stderr)
         return 2
-    except (KeyboardInterrupt, _Terminated) as stop:
+    except KeyboardInterrupt as stop:
         print(f'interrupted: {GOES_ON}', file=sys.stderr)
-        return 143 if isinstance(stop, _Terminated) else 130
+        return 128 + (stop.signum if isinstance(stop, _Stopped) else signal.SIGINT)
 
 
 def _main(arguments: Sequence[str]) -> int:
@@ -64,6 +69,10 @@ def _main(arguments: Sequence[str]) -> int:
     if not known.config:
         print(f'{USAGE}\n{_listing(pathlib.Path("configs"))}', file=sys.stderr)
         return 2
+    # Imported here so that a listing does not wait for Flax.
+    from bnjax import execution
+
+    execution.check_device()
     asked = study.load(known.config, pins)
     workdir = pathlib.Path(known.workdir or f'runs/{asked.name}')
     return _run(asked, workdir, known.data_dir, shlex.join(['python', *arguments]))
@@ -72,27 +81,27 @@ def _main(arguments: Sequence[str]) -> int:
 def _run(
     asked: study.Study, workdir: pathlib.Path, data_dir: str | None, command: str
 ) -> int:
-    # Imported here so that a listing and a wrong config do not wait for Flax.
     from bnjax import execution, report, sweep
     from bnjax.progress import shown
 
-    begun = time.monotonic()
     datasets = sweep.load_data(asked, data_dir)
-    widths = execution.widths(asked.trials, records.read_config(workdir))
+    begun = records.read_config(workdir)
+    widths = execution.widths(asked.trials, begun)
     with records.opened(workdir):
-        notes = execution.environment() | {'command': command}
+        notes = execution.environment(begun) | {'command': command}
         asked_for = {'widths': widths, **study.summary(asked)}
         records.write_json(workdir / 'config.json', notes | asked_for)
-        with shown(len(asked.trials)) as tell:
-            finished = sweep.run(asked, datasets, widths, workdir, tell)
+        with shown(len(asked.trials)) as tell, _stopping_between_epochs(tell) as told:
+            finished = sweep.run(asked, datasets, widths, workdir, told)
         records.write_csv(workdir, finished, asked.swept)
+        seconds = sum(record.seconds for record in finished)
         page = report.write(
             workdir,
             finished,
             title=asked.name,
             description=asked.description,
             swept=asked.swept,
-            notes=notes | {'seconds': f'{time.monotonic() - begun:.0f}'},
+            notes=notes | {'training': f'{seconds:.0f} s, compilation apart'},
         )
     out = Console(highlight=False, markup=False)
     out.print(report.summary(finished, asked.swept))
@@ -103,11 +112,10 @@ def _run(
 
 
 def _verdict(finished: Sequence[records.Record]) -> int:
-    failed = [r for r in finished if r.status == 'failed']
-    for error in dict.fromkeys(str(r.error) for r in failed):
-        count = sum(r.error == error for r in failed)
-        print(f'{count} of {len(finished)} trials failed: {error}', file=sys.stderr)
-    return 1 if failed else 0
+    errors = collections.Counter(r.error for r in finished if r.status == 'failed')
+    for error, count in errors.items():
+        print(f'failed, {count} of {len(finished)}: {error}', file=sys.stderr)
+    return 1 if errors else 0
 
 
 def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
@@ -116,7 +124,7 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
     flags.DEFINE_string('config', None, 'a config file', flag_values=known)
     flags.DEFINE_string('workdir', None, 'runs/<config>', flag_values=known)
     flags.DEFINE_string('data_dir', None, 'where TFDS keeps', flag_values=known)
-    flags.DEFINE_bool('help', False, 'show this', flag_values=known)
+    flags.DEFINE_bool('help', False, 'show this', known, short_name='h')
     for name, field in config.FIELDS.items():
         flag = flags.Flag(
             _FieldParser(name), None, f'config.{name}', None, field.metadata['help']
@@ -126,7 +134,7 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
     rest = known(arguments)
     if len(rest) > 1:
         raise UserError(
-            f'{rest[1]!r} is no flag; fields are given as --config.FIELD=VALUE'
+            f'{rest[1]!r} is no flag; give --config=FILE and --config.FIELD=VALUE'
         )
     values = {name: known[f'config.{name}'].value for name in config.FIELDS}
     return known, {name: v for name, v in values.items() if v is not None}
@@ -151,22 +159,41 @@ def field_table() -> str:
         among = f': {", ".join(choices)}' if choices else ''
         default: Any = field.default
         if isinstance(default, tuple):
-            default = ', '.join(map(str, default)) or 'none'
+            default = ', '.join(map(str, default)) or 'nothing'
         rows.append(f'| `{name}` | {default} | {field.metadata["help"]}{among} |')
     return '\n'.join(rows)
 
 
-class _Terminated(BaseException):
-    """SIGTERM came."""
+class _Stopped(KeyboardInterrupt):
+    """A signal asked for an end, and now is a good time."""
+
+    def __init__(self, signum: int):
+        super().__init__()
+        self.signum = signum
 
 
 @contextlib.contextmanager
-def _stopping_at(signum: signal.Signals) -> Iterator[None]:
-    def stop(*_: Any) -> None:
-        raise _Terminated
+def _stopping_between_epochs(tell: Callable[[Any], None]) -> Iterator[Callable]:
+    """Holds SIGINT and SIGTERM back until progress is told; a second one ends at once.
 
-    before: Any = signal.signal(signum, stop)
+    An exception out of a signal handler may land where it is swallowed, or tear down
+    a program that still runs.
+    """
+    asked: list[int] = []
+
+    def stop(signum: int, _: Any) -> None:
+        signal.signal(signum, signal.SIG_DFL)
+        asked.append(signum)
+        os.write(2, b'stopping after this epoch; once more stops at once\n')
+
+    def told(progress: Any) -> None:
+        tell(progress)
+        if asked:
+            raise _Stopped(asked[0])
+
+    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield told
     finally:
-        signal.signal(signum, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

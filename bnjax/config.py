@@ -175,7 +175,8 @@ def check(name: str, value: Any) -> Any:
       UserError: no such field, or a value of the wrong type or out of range.
     """
     if name not in FIELDS:
-        raise UserError(f'there is no field {name}{_suggest(name, FIELDS)}')
+        hint = _suggest(name, FIELDS) or '; python train.py --help lists the fields'
+        raise UserError(f'there is no field {name}{hint}')
     field = FIELDS[name]
     if get_origin(field.type) is tuple:
         if not isinstance(value, tuple | list):
@@ -189,6 +190,8 @@ def parse(name: str, text: str) -> Any:
     """``check`` of a value from the command line."""
     if name in FIELDS and FIELDS[name].type is str:
         return check(name, text)
+    if not text:
+        return check(name, ())
     try:
         value = ast.literal_eval({'true': 'True', 'false': 'False'}.get(text, text))
     except (ValueError, SyntaxError):

@@ -20,6 +20,17 @@ WIDTH: Mapping[str, Mapping[str, int]] = {
 }
 
 
+def check_device() -> None:
+    """Raises a ``UserError`` where JAX finds no device to run on."""
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        reason = ' '.join(str(error).split())
+        raise UserError(
+            f'JAX finds no device ({reason}); set or unset JAX_PLATFORMS'
+        ) from error
+
+
 def widths(trials: Sequence[Trial], begun: Mapping[str, Any]) -> dict[str, int]:
     """Trials in a chunk, by model.
 
@@ -46,10 +57,15 @@ def widths(trials: Sequence[Trial], begun: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-def environment() -> dict[str, str]:
-    """The versions and the device, by name."""
+def environment(begun: Mapping[str, Any]) -> dict[str, str]:
+    """The versions and the device, by name.
+
+    Args:
+      begun: the config.json the work directory was begun with, or nothing. Where it
+        names others, they are kept as 'begun with'.
+    """
     device = jax.devices()[0]
-    return {
+    now = {
         'bnjax': bnjax.__version__,
         'python': platform.python_version(),
         'jax': jax.__version__,
@@ -57,3 +73,6 @@ def environment() -> dict[str, str]:
         'device': f'{jax.device_count()} x {device.device_kind} ({device.platform})',
         'system': platform.platform(),
     }
+    others = [f'{k} {begun[k]}' for k in now if begun.get(k, now[k]) != now[k]]
+    earlier = begun.get('begun with') or ', '.join(others)
+    return now | ({'begun with': earlier} if earlier else {})

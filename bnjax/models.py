@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from bnjax import config
+from bnjax.errors import UserError
 from bnjax.linen import BatchNorm
 
 
@@ -85,9 +86,9 @@ def max_pool(x: jax.Array) -> jax.Array:
     """The largest of each 2 x 2 square; an odd last row or column is left out."""
     n, h, w, c = x.shape
     if h < 2 or w < 2:
-        raise ValueError(
-            f'the image is {h} x {w} by now and cannot be halved again; '
-            'give model.features fewer entries'
+        raise UserError(
+            f'model.features has too many entries: the image is {h} x {w} by then '
+            'and cannot be halved again; give fewer'
         )
     squares = x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c)
     return squares.max((2, 4))
@@ -127,6 +128,7 @@ def _activate(
     if settings.placement == 'before':
         x = norm(x)
     x = getattr(jax.nn, settings.activation)(x)
+    # Not by the layer's name, which in Flax the module itself has.
     net.sow('activations', f'activation_{i}', x)
     return norm(x) if settings.placement == 'after' else x
 

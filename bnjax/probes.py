@@ -1,7 +1,8 @@
 """What is measured inside a network, by layer.
 
 A probe is a function of a ``Sample``, the state of a network on one batch, that
-gives a number for each layer. To add one, write the function and list it.
+gives a number for each layer. To add one, write the function,
+list it below and among the choices of ``probes.names``.
 """
 
 import re

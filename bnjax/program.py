@@ -34,6 +34,7 @@ class Program(NamedTuple):
         state and the epoch's log.
       evaluate: traced fields, state to the scores of the held-out images.
       images: in the training split.
+      steps: of training, in all.
       epochs: how many there are, the last of them perhaps cut short.
       width: trials side by side.
     """
@@ -42,6 +43,7 @@ class Program(NamedTuple):
     train: Callable[..., tuple[State, dict]]
     evaluate: Callable[..., dict]
     images: int
+    steps: int
     epochs: int
     width: int
 
@@ -66,6 +68,12 @@ def steps_in(cfg: Config, images: int) -> tuple[int, int]:
             f'steps={total} in all are too many to count; at most 2**31 - 1'
         )
     return per_epoch, total
+
+
+def check_fit(cfg: Config, data: Dataset) -> None:
+    """Raises a ``UserError`` where a trial does not fit its data; compiles nothing."""
+    steps_in(cfg, len(data.train.y))
+    jax.eval_shape(lambda split: init(cfg, data.classes, split), data.train)
 
 
 def compile_program(
@@ -103,7 +111,7 @@ def compile_program(
     )
     per_epoch, total = steps_in(config_of(numbers), images)
     epochs = math.ceil(total / per_epoch)
-    return Program(init_all, train_all, score_all, images, epochs, width)
+    return Program(init_all, train_all, score_all, images, total, epochs, width)
 
 
 def _compiled(function: Any, *args: Any) -> Callable:
@@ -166,14 +174,18 @@ def _train(
     body = unless_over if total % per_epoch else one
     rows = order[: per_epoch * cfg.batch_size].reshape(per_epoch, cfg.batch_size)
     state, (scores, measured) = lax.scan(body, state, (numbered, rows))
+    return state, _epoch_log(scores, numbered, total) | {'probes': measured}
+
+
+def _epoch_log(scores: Scores, numbered: jax.Array, total: int) -> dict[str, Any]:
+    """Means over the steps of an epoch whose loss was finite, and the first other."""
     finite = jnp.isfinite(scores.loss)
-    good = finite & (numbered < total)
-    log: dict[str, Any] = {
-        f'train_{name}': jnp.where(good, value, 0).sum() / good.sum()
+    counted = finite & (numbered < total)
+    log = {
+        f'train_{name}': jnp.where(counted, value, 0).sum() / counted.sum()
         for name, value in scores._asdict().items()
     }
-    log['bad_step'] = jnp.where(finite.all(), -1, numbered[jnp.argmin(finite)])
-    return state, log | {'step': numbered, 'probes': measured}
+    return log | {'bad_step': jnp.where(finite.all(), -1, numbered[finite.argmin()])}
 
 
 def _probe(settings: config.Probes, i: jax.Array, sample: probes.Sample) -> dict:

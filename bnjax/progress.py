@@ -49,7 +49,7 @@ def _plain_lines(console: Console, total: int) -> Callable[[Progress], None]:
             return
         last = seen
         line = f'{progress.running}: {progress.trials}/{total} trials'
-        if progress.gained > 0:
+        if progress.gained > 0 and progress.trials < total:
             passed = time.monotonic() - begun
             left = passed * (1 - progress.share) / progress.gained
             line += f', about {left:.0f} s left'

@@ -170,13 +170,14 @@ def opened(workdir: pathlib.Path) -> Iterator[None]:
       UserError: it cannot be written, or another process holds it.
     """
     try:
-        (workdir / 'trials').mkdir(parents=True, exist_ok=True)
-        (workdir / 'figures').mkdir(exist_ok=True)
+        for directory in (workdir / 'trials', workdir / 'figures', workdir):
+            directory.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=directory).close()
         lock = open(workdir / '.lock', 'a+')  # noqa: SIM115
     except OSError as error:
         raise UserError(
-            f'--workdir={workdir} cannot be written ({error.strerror}); '
-            'give another with --workdir=DIR'
+            f'--workdir={workdir} cannot be written '
+            f'({error.strerror}: {error.filename}); give another with --workdir=DIR'
         ) from error
     with lock:
         try:

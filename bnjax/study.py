@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import pathlib
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -54,25 +55,20 @@ def load(path: str, pins: Mapping[str, Any]) -> Study:
     path, _, argument = path.partition(':')
     file = pathlib.Path(path)
     if not file.is_file() or file.suffix != '.py':
+        state = 'is not a Python file' if file.exists() else 'does not exist'
         raise UserError(
-            f'--config={path} is not a Python file; '
+            f'--config={path} {state}; '
             'python train.py without arguments lists the configs'
         )
-    module = _execute(file)
     with _blaming(file):
-        if not callable(getattr(module, 'get_config', None)):
-            raise UserError(f'{file} has no get_config(); it must return a ConfigDict')
-        made = module.get_config(argument) if argument else module.get_config()
-        if not isinstance(made, Mapping | ConfigDict):
-            raise UserError(
-                f'get_config() returns {made!r}; '
-                'it must return bnjax.config.defaults(), edited'
-            )
-        base = _checked(config.flatten(made))
-    changes = _changes(module, file)
+        module = _execute(file)
+        base = _checked(config.flatten(_get_config(module, argument)))
+        changes = _changes(module)
     trials: dict[str, Trial] = {}
     for change in changes:
         fields = {**base, **change, **pins}
+        if fields['steps']:  # which decides, so that epochs tells no trials apart
+            fields['epochs'] = config.FIELDS['epochs'].default
         trial = Trial(identity(fields), fields)
         trials.setdefault(trial.id, trial)
     named = dict.fromkeys(name for change in changes for name in change)
@@ -92,22 +88,40 @@ def summary(study: Study) -> dict[str, Any]:
     return {'swept': study.swept, 'fields': shared, 'trials': own}
 
 
-def _changes(module: ModuleType, file: pathlib.Path) -> list[dict[str, Any]]:
+def _get_config(module: ModuleType, argument: str) -> Mapping[str, Any] | ConfigDict:
+    get_config: Any = getattr(module, 'get_config', None)
+    if not callable(get_config):
+        raise UserError('there is no get_config(); it must return a ConfigDict')
+    if argument and not inspect.signature(get_config).parameters:
+        raise UserError(
+            f'get_config() takes no argument; leave out :{argument} after the file'
+        )
+    made = get_config(argument) if argument else get_config()
+    if not isinstance(made, Mapping | ConfigDict):
+        raise UserError(
+            f'get_config() returns {made!r}; '
+            'it must return bnjax.config.defaults(), edited'
+        )
+    return made
+
+
+def _changes(module: ModuleType) -> list[dict[str, Any]]:
     """What each call of ``add`` in the file's ``sweep`` changes."""
     sweep: Callable | None = getattr(module, 'sweep', None)
     if sweep is None:
         return [{}]
     changes: list[dict[str, Any]] = []
 
-    def add(**overrides: Any) -> None:
+    def add(*unnamed: Any, **overrides: Any) -> None:
+        if unnamed:
+            raise UserError("add() takes fields by name: add(**{'model.name': 'mlp'})")
         changes.append(
             {name: config.check(name, value) for name, value in overrides.items()}
         )
 
-    with _blaming(file):
-        sweep(add)
+    sweep(add)
     if not changes:
-        raise UserError(f'sweep(add) of {file} adds no trial; call add(...) in it')
+        raise UserError('sweep(add) adds no trial; call add(...) in it')
     return changes
 
 
@@ -118,7 +132,8 @@ def _checked(flat: Mapping[str, Any]) -> dict[str, Any]:
             f'get_config() returns no field {missing[0]}; '
             'start from bnjax.config.defaults() and edit it'
         )
-    return {name: config.check(name, value) for name, value in flat.items()}
+    checked = {name: config.check(name, value) for name, value in flat.items()}
+    return {name: checked[name] for name in config.FIELDS}
 
 
 def _differs(name: str, trials: Any) -> bool:
@@ -126,10 +141,10 @@ def _differs(name: str, trials: Any) -> bool:
 
 
 def _execute(file: pathlib.Path) -> ModuleType:
-    module = ModuleType(file.stem)
+    module = ModuleType(f'bnjax_config_{file.stem}')
     module.__file__ = str(file)
-    with _blaming(file):
-        exec(compile(file.read_bytes(), file, 'exec'), module.__dict__)
+    sys.modules[module.__name__] = module  # dataclasses look their module up there
+    exec(compile(file.read_bytes(), file, 'exec'), module.__dict__)
     return module
 
 

@@ -1,5 +1,6 @@
 """Many trials: grouped into programs, run in chunks, each kept as it finishes."""
 
+import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bnjax import data, program, records
-from bnjax.config import build
+from bnjax.config import Config, build
 from bnjax.probes import in_depth_order
 from bnjax.records import METRICS, Record
 from bnjax.study import Study, Trial
@@ -31,19 +32,19 @@ class Progress(NamedTuple):
 
 
 def load_data(study: Study, data_dir: str | None) -> dict[tuple, data.Dataset]:
-    """Every data set that the trials name, and a check that batches fit in it."""
+    """Every data set that the trials name, and a check that the trials fit it."""
     datasets: dict[tuple, data.Dataset] = {}
-    for trial in study.trials:
-        key = _data_key(trial)
+    for group in _groups(study.trials).values():
+        cfg = build(group[0].config)
+        key = _data_key(cfg)
         if key not in datasets:
-            name, preprocess, percent = key
             datasets[key] = data.load(
-                name,
-                preprocess=preprocess,
-                validation_percent=percent,
+                cfg.data.name,
+                preprocess=cfg.data.preprocess,
+                validation_percent=cfg.data.validation_percent,
                 data_dir=data_dir,
             )
-        program.steps_in(build(trial.config), len(datasets[key].train.y))
+        program.check_fit(cfg, datasets[key])
     return datasets
 
 
@@ -80,7 +81,7 @@ def run(
             share, gained = done / total, (done - before) / total
             report(Progress(len(finished), share, gained, running))
 
-        dataset = datasets[_data_key(group[0])]
+        dataset = datasets[_data_key(build(group[0].config))]
         for record in _run_group(static, group, dataset, widths, tell):
             records.write(workdir, record)
             finished[record.trial] = record
@@ -113,19 +114,19 @@ def _run_group(
                 tell((len(logs) - 1) / compiled.epochs, len(chunk))
             seconds = (time.perf_counter() - begun) / len(chunk)
             by_trial = zip(chunk, *logs, strict=True)
-            finished = [_record(trial, own, seconds) for trial, *own in by_trial]
+            finished = [
+                _record(trial, own, compiled.steps, seconds) for trial, *own in by_trial
+            ]
         except Exception as error:
             finished = [_failure(trial, error) for trial in chunk]
         yield from finished
 
 
-def _record(trial: Trial, logs: Sequence[dict], seconds: float) -> Record:
+def _record(trial: Trial, logs: Sequence[dict], total: int, seconds: float) -> Record:
     curves = {
         metric: np.array([log.get(metric, np.nan) for log in logs])
         for metric in METRICS
     }
-    steps = np.concatenate([log['step'] for log in logs[1:]])
-    total = trial.config['steps'] or len(steps)
     bad = [int(log['bad_step']) for log in logs[1:] if log['bad_step'] >= 0]
     if not bad and not np.isfinite(curves['test_loss'][-1]):
         bad = [total]  # the last step itself broke the network
@@ -139,7 +140,7 @@ def _record(trial: Trial, logs: Sequence[dict], seconds: float) -> Record:
         bad_step=bad[0] if bad else None,
         curves={'epoch': np.arange(len(logs))}
         | curves
-        | _probe_curves(trial.config, logs[1:], steps, total),
+        | _probe_curves(trial.config, logs[1:], total),
     )
 
 
@@ -154,12 +155,12 @@ def _final(curves: Mapping[str, np.ndarray], last_finite: bool) -> dict[str, flo
 
 
 def _probe_curves(
-    config: Mapping[str, Any], logs: Sequence[dict], steps: np.ndarray, total: int
+    config: Mapping[str, Any], logs: Sequence[dict], total: int
 ) -> dict[str, np.ndarray]:
     if not config['probes.names']:
         return {}
-    sampled = (steps % config['probes.every'] == 0) & (steps < total)
-    curves = {'probe_step': steps[sampled]}
+    sampled = np.arange(0, total, config['probes.every'])
+    curves = {'probe_step': sampled}
     for name in config['probes.names']:
         layers = in_depth_order(logs[0]['probes'][name])
         if not layers:
@@ -188,5 +189,5 @@ def _groups(trials: Sequence[Trial]) -> dict[program.Static, list[Trial]]:
     return groups
 
 
-def _data_key(trial: Trial) -> tuple:
-    return tuple(v for k, v in trial.config.items() if k.startswith('data.'))
+def _data_key(cfg: Config) -> tuple:
+    return dataclasses.astuple(cfg.data)

@@ -131,5 +131,5 @@ def test_a_mistake_in_a_real_process(here):
     command = [sys.executable, TRAIN, '--config=no.py']
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, '')
-    assert done.stderr.startswith('train.py: --config=no.py is not a Python file;')
+    assert done.stderr.startswith('train.py: --config=no.py does not exist;')
     assert len(done.stderr.splitlines()) == 1

@@ -144,16 +144,27 @@ def test_a_damaged_config_json_is_no_traceback(again, text):
     assert main(ARGUMENTS) in (0, 2)
 
 
-def test_a_trial_that_fails_makes_the_status_1(here, capsys):
-    (here / 'tiny.py').write_text(
-        TINY.replace("'none', 'before'", "('mlp', (8,)), ('cnn', (2, 2, 2, 2))")
-        .replace("'model.placement': placement", '**arm(placement)')
-        .replace('(0, 1)', '(0,)')
-        + "def arm(a):\n    return {'model.name': a[0], 'model.features': a[1]}\n"
-    )
-    assert main(ARGUMENTS) == 1
+def test_an_image_too_small_for_the_network_is_refused_before_anything_runs(
+    here, capsys
+):
+    pins = ('--config.model.name=cnn', '--config.model.features=2,2,2,2')
+    assert main([*ARGUMENTS, *pins]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert 'model.features' in line and not (here / 'work').exists()
+
+
+def test_a_trial_that_fails_makes_the_status_1(here, capsys, monkeypatch):
+    compile_program = program.compile_program
+
+    def compile_or_fail(static, *rest):
+        if dict(static)['model.placement'] == 'before':
+            raise MemoryError('no room')
+        return compile_program(static, *rest)
+
+    monkeypatch.setattr(program, 'compile_program', compile_or_fail)
+    assert main([*ARGUMENTS, '--config.seed=0']) == 1
     out, err = capsys.readouterr()
-    assert 'Traceback' not in err and 'model.features' in err.splitlines()[-1]
+    assert 'Traceback' not in err and 'no room' in err.splitlines()[-1]
     done, failed = table(here / 'work')
     assert (done['status'], failed['status']) == ('done', 'failed')
     assert all(failed[metric] == 'nan' for metric in METRICS)

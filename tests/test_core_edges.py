@@ -46,10 +46,10 @@ def test_a_module_without_momentum_is_refused():
 
 
 def test_an_eager_call_is_compiled_once():
-    x, compiled = jnp.ones((4, 3)), []
+    x, other, compiled = jnp.ones((4, 3)), jnp.zeros((4, 3)), []
     bnjax.batch_norm(x)
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_, **__: compiled.append(event) if 'compile' in event else None
     )
-    bnjax.batch_norm(x + 1)
+    bnjax.batch_norm(other)
     assert not compiled

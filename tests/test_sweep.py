@@ -148,11 +148,24 @@ def test_steps_end_within_an_epoch_and_probes_with_them(tmp_path):
     assert fields['metrics']['validation_loss'] is None
 
 
-def test_a_trial_that_fails_says_why_and_the_others_go_on(tmp_path):
-    cnn = {'model.name': 'cnn', 'model.features': (2, 2, 2, 2)}
-    failed, done = run(tmp_path, cnn, {})
+def failing_when(broken):
+    """`compile_program` that runs out of memory for some static fields."""
+    compile_program = program.compile_program
+
+    def compile_or_fail(static, *rest):
+        if broken(dict(static)):
+            raise MemoryError('no room\nfor it')
+        return compile_program(static, *rest)
+
+    return compile_or_fail
+
+
+def test_a_trial_that_fails_says_why_and_the_others_go_on(tmp_path, monkeypatch):
+    broken = failing_when(lambda fields: fields['model.features'] == (9,))
+    monkeypatch.setattr(program, 'compile_program', broken)
+    failed, done = run(tmp_path, {'model.features': (9,)}, {})
     assert (failed.status, done.status) == ('failed', 'done')
-    assert 'model.features' in failed.error and '\n' not in failed.error
+    assert failed.error == 'MemoryError: no room for it'
     assert not failed.curves and all(np.isnan(v) for v in failed.metrics.values())
     assert records.read(tmp_path, failed.trial).error == failed.error
 
