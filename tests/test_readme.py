@@ -19,6 +19,29 @@ def test_every_public_name_is_named():
         assert re.search(rf'\b{name}`', section), name
 
 
+def test_the_layout_names_every_module_and_no_other():
+    section = README.partition('## The code')[2].partition('##')[0]
+    named = {
+        name.removesuffix('/')
+        for line in re.findall(r'^bnjax/(.*)$', section, re.MULTILINE)
+        for name in line.partition('  ')[0].split()
+    }
+    package = pathlib.Path(bnjax.__file__).parent
+    modules = [f for f in package.iterdir() if f.suffix == '.py' or f.is_dir()]
+    assert named == {f.name for f in modules if f.name[0] not in '._'}
+
+
+def test_the_functional_lines_of_the_first_screen_run():
+    import jax.numpy as jnp
+
+    lines = re.search(r'```python\n(y, batch = .*?)```', README, re.DOTALL)[1]
+    x, scale, bias, zeros = jnp.ones((4, 3)), jnp.ones(3), jnp.zeros(3), jnp.zeros(3)
+    names = {'bnjax': bnjax, 'x': x, 'scale': scale, 'bias': bias}
+    names['running'] = bnjax.Moments(mean=zeros, var=jnp.ones(3), count=zeros)
+    exec(lines, names)
+    assert abs(names['y']).max() < 1e-5
+
+
 def test_every_config_is_listed():
     configs = pathlib.Path(__file__).parents[1] / 'configs'
     for file in configs.glob('*.py'):
