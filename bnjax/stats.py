@@ -125,6 +125,13 @@ class Comparison:
     def group_of(self, setting: tuple[Any, ...]) -> tuple[Any, ...]:
         return setting[: len(self.group_fields)]
 
+    def settings_of(self, group: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
+        return tuple(s for s in self.settings if self.group_of(s) == group)
+
+    def point_of(self, setting: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Its values of the tuned fields."""
+        return setting[len(self.group_fields) :]
+
     def cell(self, setting: tuple[Any, ...], arm: Any) -> tuple[Record, ...]:
         """The trials of an arm at a setting, one per seed; empty where there is none"""
         return self.cells.get((setting, arm), ())
@@ -136,16 +143,19 @@ class Comparison:
     def best(self, group: tuple[Any, ...], arm: Any) -> tuple[Any, ...] | None:
         """The setting of a group at which an arm's mean criterion is best.
 
-        None where no trial of the arm has a finite one. The first of equals.
+        Only the settings with the fewest diverged or failed trials can be it, for a
+        mean over the others is of what they reached before, or leaves them out. None
+        where no trial of the arm has a finite criterion. The first of equals.
         """
         sign = -1 if self.criterion.endswith('loss') else 1
-        scores = {
-            setting: sign * mean_of(self.cell(setting, arm), self.criterion).mean
-            for setting in self.settings
-            if self.group_of(setting) == group
-        }
-        known = {s: score for s, score in scores.items() if math.isfinite(score)}
-        return max(known, key=known.__getitem__, default=None)
+        ranks = {}
+        for setting in self.settings_of(group):
+            cell = self.cell(setting, arm)
+            score = sign * mean_of(cell, self.criterion).mean
+            if math.isfinite(score):
+                lost = sum(record.status != 'done' for record in cell)
+                ranks[setting] = (-lost, score)
+        return max(ranks, key=ranks.__getitem__, default=None)
 
     def best_cell(self, group: tuple[Any, ...], arm: Any) -> tuple[Record, ...]:
         """The trials of an arm at its best setting of a group; empty without one."""

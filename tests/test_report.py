@@ -10,11 +10,15 @@ import re
 import numpy as np
 import pytest
 import rich.console
+from matplotlib.figure import Figure
 
 from bnjax import report
 from bnjax.records import METRICS, Record
+from bnjax.report import drawing
+from bnjax.report.curves import layer_means
+from bnjax.report.layers import View, view
 from bnjax.report.wording import estimate, short_names, signed
-from bnjax.stats import Interval
+from bnjax.stats import Interval, interval
 
 PLACEMENT, ACTIVATION = 'model.placement', 'model.activation'
 RATE = 'optimizer.learning_rate'
@@ -71,9 +75,9 @@ def write(path, records, swept, **texts):
     return report.write(path, records, swept=swept, **texts).read_text()
 
 
-def printed(records, swept):
+def printed(records, swept, width=100):
     file = io.StringIO()
-    rich.console.Console(width=100, file=file).print(report.summary(records, swept))
+    rich.console.Console(width=width, file=file).print(report.summary(records, swept))
     return file.getvalue()
 
 
@@ -104,8 +108,8 @@ def test_every_sweep_has_a_page_and_a_table_of_100_columns(name, tmp_path):
 def test_the_answer_says_where_batch_norm_helps_and_where_it_does_not():
     answer = report.headlines(grid(), SWEPT)
     assert answer[0] == (
-        'BN before the activation helps with activation relu: +0.100 [+0.100, +0.100]; '
-        'sigmoid: +0.100 [+0.100, +0.100].'
+        'BN before the activation helps with activation relu: +0.100 (4 seeds alike); '
+        'sigmoid: +0.100 (4 seeds alike).'
     )
     assert answer[1].startswith(
         'BN after the activation is not seen to help with activation relu: '
@@ -145,8 +149,9 @@ def test_the_answer_counts_diverged_and_failed_trials():
     records[0] = dataclasses.replace(records[0], status='diverged')
     records[1] = lost(records[1], 'failed')
     answer = ' '.join(report.headlines(records, SWEPT))
-    assert '1 of 48 trials diverged (BN before the activation 1)' in answer
-    assert '1 of 48 trials failed' in answer
+    assert '1 of 48 trials diverged (BN before the activation 1); it counts' in answer
+    assert '1 of 48 trials failed (BN before the activation 1); it is' in answer
+    assert 'among those with the fewest trials diverged or failed' in answer
 
 
 def test_the_answer_names_what_cannot_be_compared():
@@ -164,7 +169,7 @@ def test_the_answer_names_what_cannot_be_compared():
 
 def test_the_summary_shows_mean_difference_and_verdict():
     text = printed(grid(), SWEPT)
-    assert '±' in text and 'higher' in text and '[+0.' in text
+    assert '±' in text and 'higher' in text and '[-0.' in text
     assert 'learning_rate' in text and 'optimizer.' not in text
 
 
@@ -248,11 +253,78 @@ def test_names_lose_their_section_unless_two_would_be_one():
 def test_an_estimate_is_short_even_for_the_loss_of_a_diverged_trial():
     assert estimate(Interval(0.5, 0.4, 0.6, 3)) == '0.500 ± 0.100'
     assert estimate(Interval(5e17, -5e17, 1.5e18, 3)) == '5.0e+17 ± 1.0e+18'
-    assert estimate(Interval(0.5, math.nan, math.nan, 1)) == '0.500 (one seed)'
+    assert estimate(Interval(0.5, math.nan, math.nan, 1)) == '0.500 (n=1)'
 
 
 def test_a_difference_shows_digits_enough_for_its_verdict():
     assert signed(Interval(0.012, 0.004, 0.02, 5)) == '+0.012 [+0.004, +0.020]'
     assert signed(Interval(-0.0, -0.01, 0.01, 5)) == '+0.000 [-0.010, +0.010]'
     assert signed(Interval(0.002, 0.0002, 0.004, 5)) == '+0.0020 [+0.0002, +0.0040]'
-    assert signed(Interval(0.1, math.nan, math.nan, 1)) == '+0.100 (one seed)'
+    assert signed(Interval(0.1, math.nan, math.nan, 1)) == '+0.100 (n=1)'
+    assert signed(interval([0.0, 0.0])) == '+0.000 (2 seeds alike)'
+    assert signed(interval([-0.3, -0.3 + 1e-16])) == '-0.300 (2 seeds alike)'
+
+
+def test_the_summary_of_one_seed_breaks_no_cell_in_80_columns():
+    text = printed(grid(seeds=1), SWEPT, width=80)
+    assert text.count('(n=1') == text.count('(n=1)') == 4 * 5
+
+
+def test_the_method_says_once_what_the_intervals_do_not_cover(tmp_path):
+    page = write(tmp_path, grid(), SWEPT)
+    assert 'over 4 seeds (initial weights and order of images, not other' in page
+    assert page.count('not adjusted') == 1
+
+
+@pytest.mark.parametrize(('name', 'times'), [('seeds only', 2), ('one seed', 1)])
+def test_whatever_shows_train_values_says_what_they_are(name, times, tmp_path):
+    page = write(tmp_path, *SWEEPS[name])
+    assert page.count('Train values are means over the steps of an epoch') == times
+
+
+def measured(record, values, name='gradient_norm'):
+    """A record with a probe (steps, layers) of the layers hidden_0, hidden_1, ..."""
+    layers = [f'hidden_{i}' for i in range(len(values[0]))]
+    probe = {f'probe/{name}': np.array(values), f'layers/{name}': np.array(layers)}
+    return dataclasses.replace(record, curves={**record.curves, **probe})
+
+
+def captions(page):
+    return dict(re.findall('<h2>([^<]*)</h2>\n<figure>.*?<figcaption>(.*?)</fig', page))
+
+
+def test_gradients_are_those_of_the_first_step():
+    cell = [measured(r, [[1.0], [9.0]]) for r in sweep(seeds=3)]
+    for first, mean in [(True, 1.0), (False, 3.0)]:
+        found = layer_means(cell, 'gradient_norm', first=first, log=True)
+        assert found['hidden_0'].mean == pytest.approx(mean)
+
+
+def test_captions_say_at_which_step_and_setting_a_probe_was_taken(tmp_path):
+    records = [measured(r, [[1.0], [2.0]]) for r in grid(activations=('relu',))]
+    records = [measured(r, [[1.0]], 'activation_mean') for r in records]
+    for r in records:
+        if r.config[PLACEMENT] == 'none':  # which then is best at 0.01
+            r.config[RATE] = {0.1: 0.01, 0.01: 0.1}[r.config[RATE]]
+    said = captions(write(tmp_path, records, SWEPT))
+    first = said['Gradient norm by layer at the first step']
+    assert 'before any update' in first and 'at learning_rate 0.01' in first
+    best = said['Activation mean by layer, each arm at its own best learning_rate']
+    assert 'Mean over the sampled steps' in best and 'after the nonlinearity' in best
+    assert 'Drawn at learning_rate: no BN 0.01, BN before the activation 0.1,' in best
+
+
+def test_a_probe_is_drawn_by_its_name(tmp_path):
+    records = [measured(r, [[1.0]], 'weight_norm') for r in sweep(seeds=2)]
+    assert 'Weight norm by layer' in captions(write(tmp_path, records, []))
+    assert view('weight_norm') == View('weight norm', first=False, log=True)
+    assert view('zero_fraction') == View('zero fraction', first=False, log=False)
+
+
+def test_no_legend_is_wider_than_its_figure():
+    figure = Figure((5.0, 4.0), layout='constrained')
+    figure.subplots()
+    drawing.legend(figure, ['w' * 300, 'b'])
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width

@@ -148,6 +148,37 @@ def test_without_validation_the_train_loss_chooses():
     assert comparison.best((), 'before') == (1.0,)
 
 
+def test_a_rate_at_which_trials_diverge_is_not_chosen_over_one_where_none_does():
+    """At 1e30 all diverge at once, by chance with better values than at 1e-4."""
+    records = [
+        trial(test, seed=seed, placement=placement, rate=rate, **known)
+        for placement, chance in (('none', 0.1), ('before', 0.2))
+        for seed in range(3)
+        for test, rate, known in [
+            (0.3, 1e-4, {'validation': 0.1}),
+            (chance, 1e30, {'validation': 0.2, 'status': 'diverged'}),
+        ]
+    ]
+    comparison = compare(records, SWEPT)
+    assert {comparison.best((), arm) for arm in comparison.arms} == {(1e-4,)}
+    (contrast,) = at_own_best(comparison)
+    assert contrast.difference == Interval(0, 0, 0, 3)
+
+
+@pytest.mark.parametrize('status', ['diverged', 'failed'])
+def test_where_every_setting_loses_trials_the_fewest_are_best(status):
+    good = {'validation': 0.5}
+    bad = {'validation': 0.9 if status == 'diverged' else NAN, 'status': status}
+    cells = {0.1: [bad, bad, good], 1.0: [bad, good, good], 10.0: [bad, bad, good]}
+    records = [
+        trial(0.5, seed=seed, placement=placement, rate=rate, **known)
+        for placement in ('none', 'before')
+        for rate, cell in cells.items()
+        for seed, known in enumerate(cell)
+    ]
+    assert compare(records, SWEPT).best((), 'none') == (1.0,)
+
+
 def test_an_arm_without_finite_values_has_no_best():
     records = [trial(NAN, placement='before'), trial(0.9, train_loss=1.0)]
     comparison = compare(records, SWEPT)

@@ -12,9 +12,12 @@ from rich.text import Text
 from bnjax.records import METRICS, Record, write_atomically
 from bnjax.report import drawing, page
 from bnjax.report.answer import conclude, headlines
-from bnjax.report.figures import Picture, pictures
+from bnjax.report.figures import pictures
+from bnjax.report.picture import Picture
 from bnjax.report.wording import (
+    TRAIN,
     arm_name,
+    compared_name,
     count_status,
     estimate,
     names,
@@ -81,7 +84,7 @@ def summary(records: Sequence[Record], swept: Sequence[str]) -> Table:
     base = arm_name(comparison, comparison.baseline)
     wide = len(comparison.arms) <= WIDE
     last = [arm_name(comparison, arm) for arm in comparison.arms]
-    heads = last if wide else [short[comparison.field], 'test accuracy']
+    heads = last if wide else [compared_name(comparison), 'test accuracy']
     table = Table(
         title='Final test accuracy',
         caption=Text(
@@ -118,7 +121,8 @@ def _cell(comparison: Comparison, setting: tuple[Any, ...], arm: Any) -> Text:
 
 def _metrics(comparison: Comparison) -> Table:
     """The final metrics, where only the seed varies."""
-    table = Table('metric', 'mean ± half of the 95 % t-interval', 'seeds')
+    heads = 'metric', 'mean ± half of the 95 % t-interval', 'seeds'
+    table = Table(*heads, title='Last epoch', caption=Text(TRAIN))
     for metric in METRICS:
         mean = mean_of(comparison.records, metric)
         table.add_row(metric, estimate(mean), str(mean.n))

@@ -9,6 +9,7 @@ from bnjax.report.wording import (
     arm_name,
     count_status,
     estimate,
+    group_place,
     pair_name,
     place,
     plural,
@@ -103,7 +104,11 @@ def _found(comparison: Comparison, contrasts: Sequence[Contrast]) -> str:
     said: list[str] = []
     for contrast in contrasts:
         again = alone and said
-        where = show(contrast.group[0]) if again else place(comparison, contrast.group)
+        where = (
+            show(contrast.group[0])
+            if again
+            else group_place(comparison, contrast.group)
+        )
         said.append(f'{where}: {signed(contrast.difference)}')
     return (' with ' if comparison.group_fields else '') + '; '.join(said)
 
@@ -113,13 +118,13 @@ def _reached(comparison: Comparison, group: tuple[Any, ...]) -> str:
     parts = []
     for arm in comparison.arms:
         best = comparison.best(group, arm) or ()
-        at = ', '.join(show(value) for value in best[len(group) :])
+        at = ', '.join(show(value) for value in comparison.point_of(best))
         mean = estimate(mean_of(comparison.best_cell(group, arm)))
         parts.append(
             f'{arm_name(comparison, arm)} {mean}' + (f' (at {at})' if at else '')
         )
     tuned = tuned_names(comparison)
-    where = place(comparison, group)
+    where = group_place(comparison, group)
     head = 'Test accuracy' + (f' at the best {tuned}' if tuned else '')
     return head + (f' with {where}' if where else '') + f': {", ".join(parts)}.'
 
@@ -130,7 +135,7 @@ def _left_out(comparison: Comparison, contrasts: Sequence[Contrast]) -> list[str
     wanting = [
         pair_name(comparison, *pair) + (f' ({where})' if where else '')
         for group in comparison.groups
-        for where in [place(comparison, group)]
+        for where in [group_place(comparison, group)]
         for pair in comparison.pairs
         if (group, *pair) not in seen
     ]
@@ -141,29 +146,40 @@ def _method(comparison: Comparison, contrasts: Sequence[Contrast]) -> str:
     counts = [contrast.difference.n for contrast in contrasts]
     least = '' if min(counts) == max(counts) else f'{min(counts)} to '
     said = 'Differences are of final test accuracy, paired by seed, ' + (
-        f'with 95 % t-intervals over {least}{max(counts)} seeds'
+        f'with 95 % t-intervals over {least}{max(counts)} seeds (initial weights and '
+        'order of images, not other test images), not adjusted for their number'
         if max(counts) > 1
         else 'without intervals for want of seeds'
     )
     if comparison.tuned:
         said += (
             f', each arm at the {tuned_names(comparison)} of its '
-            f'{CRITERIA[comparison.criterion]}; the test set has no part in the choice'
+            f'{CRITERIA[comparison.criterion]}{_spared(comparison)}; the test set has '
+            'no part in the choice'
         )
     return f'{said}.'
 
 
+def _spared(comparison: Comparison) -> str:
+    """Says that settings which lose trials come last; empty where none does."""
+    lost = any(record.status != 'done' for record in comparison.records)
+    return ', among those with the fewest trials diverged or failed' if lost else ''
+
+
 def _at_the_edge(comparison: Comparison) -> list[str]:
     """Says which arms are best at the end of a tuned range; empty where none is."""
-    skip = len(comparison.group_fields)
-    ranges = list(zip(*comparison.settings, strict=True))[skip:]
+    points = [comparison.point_of(setting) for setting in comparison.settings]
+    ranges = list(zip(*points, strict=True))
     found = []
     for group in comparison.groups:
         for arm in comparison.arms:
-            best = comparison.best(group, arm) or ()
-            ends = zip(best[skip:], ranges, strict=False)
+            best = comparison.best(group, arm)
+            if best is None:
+                continue
+            ends = zip(comparison.point_of(best), ranges, strict=True)
             if any(len(set(r)) > 2 and v in (min(r), max(r)) for v, r in ends):
-                found.append(f'{arm_name(comparison, arm)} ({place(comparison, best)})')
+                where = place(comparison, comparison.fields, best)
+                found.append(f'{arm_name(comparison, arm)} ({where})')
     if not found:
         return []
     return [f'Best at the end of the range tried: {"; ".join(found)}.']
@@ -189,10 +205,13 @@ def _losses(comparison: Comparison) -> list[str]:
     """Which trials diverged or failed, by arm; empty where none did."""
     sentences = []
     ends = {
-        'diverged': 'they count by their last finite values',
-        'failed': 'they are missing',
+        'diverged': (
+            'it counts by its last finite values',
+            'they count by their last finite values',
+        ),
+        'failed': ('it is missing', 'they are missing'),
     }
-    for status, end in ends.items():
+    for status, (one, many) in ends.items():
         total = count_status(comparison.records, status)
         if not total:
             continue
@@ -205,5 +224,7 @@ def _losses(comparison: Comparison) -> list[str]:
         arms = ', '.join(f'{arm_name(comparison, a)} {n}' for a, n in by_arm.items())
         detail = f' ({arms})' if comparison.field else ''
         trials = plural(len(comparison.records), 'trial')
-        sentences.append(f'{total} of {trials} {status}{detail}; {end}.')
+        sentences.append(
+            f'{total} of {trials} {status}{detail}; {one if total == 1 else many}.'
+        )
     return sentences

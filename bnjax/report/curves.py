@@ -21,16 +21,18 @@ def curve(records: Sequence[Record], metric: str) -> tuple[np.ndarray, Interval]
 
 
 def layer_means(
-    records: Sequence[Record], probe: str, log: bool
+    records: Sequence[Record], probe: str, *, first: bool, log: bool
 ) -> dict[str, Interval]:
     """The interval over trials of a probe's mean over steps, for each layer.
 
-    With `log` the means are geometric, over the positive values.
+    With `first` it is of the first sampled step alone. With `log` the means are
+    geometric, over the positive values.
     """
     recorded = [r.curves for r in records if f'probe/{probe}' in r.curves]
     if not recorded:
         return {}
-    means = np.array([_step_mean(c[f'probe/{probe}'], log) for c in recorded])
+    steps = slice(1) if first else slice(None)
+    means = np.array([_step_mean(c[f'probe/{probe}'][steps], log) for c in recorded])
     value = interval(means)
     if log:
         value = Interval(10**value.mean, 10**value.low, 10**value.high, value.n)

@@ -5,6 +5,7 @@ and a line style that survive grey print.
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -194,7 +195,12 @@ def legend(
     lines: bool = True,
     markers: bool = True,
 ) -> None:
-    """Names what is drawn with the indices `first`, `first + 1`, ..., above all."""
+    """Names what is drawn with the indices `first`, `first + 1`, ..., above all.
+
+    A label too long for the figure, which would cut it off, is broken into lines.
+    """
+    fitting = int((figure.get_figwidth() - 0.8) / 0.11)
+    labels = [textwrap.fill(label, fitting) for label in labels]
     handles = [
         Line2D(
             [],
@@ -206,11 +212,11 @@ def legend(
         )
         for index, label in enumerate(labels, first)
     ]
-    longest = max(len(label) for label in labels)
-    fitting = figure.get_figwidth() / (0.8 + 0.08 * longest)
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    columns = int(figure.get_figwidth() / (0.8 + 0.08 * longest))
     figure.legend(
         handles=handles,
         loc='outside upper center',
-        ncols=max(1, min(len(handles), 4, int(fitting))),
+        ncols=max(1, min(len(handles), 4, columns)),
         handlelength=3,
     )

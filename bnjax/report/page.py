@@ -7,8 +7,17 @@ from typing import NamedTuple
 
 from bnjax.records import METRICS
 from bnjax.report.answer import Answer
-from bnjax.report.figures import Picture
-from bnjax.report.wording import count_status, estimate, names, pair_name, show, signed
+from bnjax.report.picture import Picture
+from bnjax.report.wording import (
+    TRAIN,
+    compared_name,
+    count_status,
+    estimate,
+    names,
+    pair_name,
+    show,
+    signed,
+)
 from bnjax.stats import Comparison, Interval, mean_of, verdict
 
 CSS = """
@@ -117,7 +126,7 @@ def _figure(picture: Picture, png: bytes) -> str:
     width = round(100 * picture.figure.get_figwidth())
     return (
         f'<section class="picture"><h2>{escape(picture.title)}</h2>\n'
-        '<figure><div class="card">'
+        '<figure><div class="card" tabindex="0">'
         f'<img width="{width}" src="data:image/png;base64,{data}"'
         f' alt="{escape(picture.alt)}"></div>'
         f'<figcaption>{escape(picture.caption)}</figcaption></figure></section>'
@@ -154,7 +163,7 @@ def _differences(comparison: Comparison) -> str:
     ]
     caption = (
         'Final test accuracy of one arm minus that of another: mean and 95 % '
-        't-interval over the n seeds that both have, not adjusted for their number.'
+        't-interval over the n seeds that both have.'
     )
     return (
         '<section><h2>Paired differences at equal settings</h2>\n'
@@ -165,13 +174,14 @@ def _differences(comparison: Comparison) -> str:
 def _difference(difference: Interval) -> Cell:
     word = verdict(difference)
     kind = word if word in ('higher', 'lower') else ''
-    return Cell(signed(difference), kind, f'{word}, n = {difference.n}')
+    note = f'{word}, n = {difference.n}' if difference.n > 1 else ''
+    return Cell(signed(difference), kind, note)
 
 
 def _settings(comparison: Comparison) -> str:
     """The table of all settings, a row for each arm of each."""
     short = names(comparison)
-    head = [short[field] for field in (*comparison.fields, comparison.field or '')]
+    head = [short[field] for field in comparison.fields] + [compared_name(comparison)]
     metrics = ['test_accuracy', 'validation_accuracy', 'train_loss']
     head += [metric.replace('_', ' ') for metric in metrics]
     head += ['seeds', 'diverged', 'failed']
@@ -185,7 +195,7 @@ def _settings(comparison: Comparison) -> str:
             texts += [str(count_status(cell, s)) for s in ('diverged', 'failed')]
             rows.append([Cell(text) for text in texts])
     caption = (
-        'Means at the end of training ± half of the 95 % t-interval over seeds. '
+        f'Means over seeds ± half of the 95 % t-interval, for the last epoch. {TRAIN} '
         'Diverged trials count by their last finite values, failed ones are missing.'
     )
     return f'<section><h2>All settings</h2>\n{_table(caption, head, rows)}</section>'
@@ -198,7 +208,9 @@ def _metrics(comparison: Comparison) -> str:
         mean = mean_of(comparison.records, metric)
         texts = metric.replace('_', ' '), estimate(mean), str(mean.n)
         rows.append([Cell(text) for text in texts])
-    caption = 'Means at the end of training ± half of the 95 % t-interval over seeds.'
+    caption = (
+        f'Means over seeds ± half of the 95 % t-interval, for the last epoch. {TRAIN}'
+    )
     head = ['metric', 'mean', 'seeds']
     return f'<section><h2>Final metrics</h2>\n{_table(caption, head, rows)}</section>'
 

@@ -5,16 +5,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bnjax.records import Record
-from bnjax.stats import (
-    Comparison,
-    Interval,
-)
+from bnjax.stats import Comparison, Interval
 
 PLACEMENTS = {
     'none': 'no BN',
     'before': 'BN before the activation',
     'after': 'BN after the activation',
 }
+TRAIN = (
+    'Train values are means over the steps of an epoch, in training mode, while the '
+    'weights move; the others are of the weights at its end.'
+)
+ALIKE = 1e-9  # the width of an interval that only rounding keeps from 0
 
 
 def short_names(fields: Sequence[str]) -> dict[str, str]:
@@ -35,7 +37,7 @@ def show(value: Any) -> str:
 def estimate(mean: Interval) -> str:
     """A mean with the half width of its interval, '0.953 ± 0.004'."""
     if mean.n < 2:
-        return f'{_fixed(mean.mean)} (one seed)' if mean.n else 'missing'
+        return f'{_fixed(mean.mean)} (n=1)' if mean.n else 'missing'
     return f'{_fixed(mean.mean)} ± {_fixed(mean.high - mean.mean)}'
 
 
@@ -47,7 +49,9 @@ def _fixed(value: float) -> str:
 def signed(difference: Interval) -> str:
     """A difference with its interval, '+0.012 [+0.004, +0.020]'."""
     if difference.n < 2:
-        return f'{difference.mean:+z.3f} (one seed)' if difference.n else 'missing'
+        return f'{difference.mean:+z.3f} (n=1)' if difference.n else 'missing'
+    if difference.high - difference.low < ALIKE:
+        return f'{difference.mean:+z.3f} ({difference.n} seeds alike)'
     digits = _digits(difference)
     mean, low, high = (f'{value:+z.{digits}f}' for value in difference[:3])
     return f'{mean} [{low}, {high}]'
@@ -75,35 +79,37 @@ def arm_name(comparison: Comparison, arm: Any) -> str:
         return PLACEMENTS[arm]
     if comparison.field is None:
         return 'all trials'
-    return f'{names(comparison)[comparison.field]} {show(arm)}'
+    return f'{compared_name(comparison)} {show(arm)}'
 
 
 def pair_name(comparison: Comparison, arm: Any, against: Any) -> str:
     """A difference in words: 'BN after minus before', or 'batch_size 64 minus 32'."""
     placed = comparison.field == 'model.placement'
-    field = 'BN' if placed else names(comparison)[comparison.field or '']
+    field = 'BN' if placed else compared_name(comparison)
     return f'{field} {show(arm)} minus {show(against)}'
 
 
 def names(comparison: Comparison) -> Mapping[str, str]:
     """Short names of all the swept fields of a comparison."""
-    return short_names([comparison.field or '', *comparison.fields])
+    compared = [] if comparison.field is None else [comparison.field]
+    return short_names([*compared, *comparison.fields])
 
 
-def place(
-    comparison: Comparison,
-    values: Sequence[Any],
-    skip: int = 0,
-    fields: Sequence[str] | None = None,
-) -> str:
-    """A setting or a group in words: 'activation relu, learning_rate 0.1'.
+def compared_name(comparison: Comparison) -> str:
+    """Short name of the compared field; empty where nothing but the seed varies."""
+    return '' if comparison.field is None else names(comparison)[comparison.field]
 
-    `skip` leaves out that many of its first values; `fields` are those of the values,
-    by default the first ones of the comparison.
-    """
+
+def place(comparison: Comparison, fields: Sequence[str], values: Sequence[Any]) -> str:
+    """Values of some of its fields in words: 'activation relu, learning_rate 0.1'."""
     short = names(comparison)
-    named = list(zip(fields or comparison.fields, values, strict=False))[skip:]
-    return ', '.join(f'{short[field]} {show(value)}' for field, value in named)
+    pairs = zip(fields, values, strict=True)
+    return ', '.join(f'{short[field]} {show(value)}' for field, value in pairs)
+
+
+def group_place(comparison: Comparison, group: Sequence[Any]) -> str:
+    """A group in words; empty where there is but one."""
+    return place(comparison, comparison.group_fields, group)
 
 
 def tuned_names(comparison: Comparison) -> str:
