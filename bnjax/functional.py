@@ -128,7 +128,14 @@ def batch_norm(
     )
 
 
-def update(running: Moments, batch: Moments, momentum: Scalar | None = 0.99) -> Moments:
+def update(
+    running: Moments,
+    batch: Moments,
+    momentum: Scalar | None = 0.99,
+    *,
+    unbiased: bool = False,
+    skip_nonfinite: bool = False,
+) -> Moments:
     r"""Running statistics after one more batch.
 
     .. math:: c' = m c + (1 - m), \qquad
@@ -144,6 +151,11 @@ def update(running: Moments, batch: Moments, momentum: Scalar | None = 0.99) -> 
       momentum: the fraction of ``running`` that is kept, in [0, 1] (torch's
         momentum is the fraction replaced); may be traced. ``None`` gives every
         batch the same weight: c' = c + 1.
+      unbiased: let the batch's variance count as n / max(n - 1, 1) times itself, as
+        torch and Ioffe & Szegedy 2015, algorithm 2, have it.
+      skip_nonfinite: leave as they were the features of which the batch's mean or
+        variance is not finite. The batch's moments are those of all devices that
+        share statistics, so these agree.
 
     Returns:
       ``Moments`` with the shapes and dtypes of ``running`` and count c'.
@@ -164,6 +176,11 @@ def update(running: Moments, batch: Moments, momentum: Scalar | None = 0.99) -> 
     count = kept * running.count + added
     # Nothing seen before and nothing to add (momentum 1) is nothing, not 0 / 0.
     seen = (batch.count > 0) & (count > 0)
+    var = batch.var
+    if unbiased:
+        var = var * (batch.count / jnp.maximum(batch.count - 1, 1))
+    if skip_nonfinite:
+        seen &= jnp.isfinite(batch.mean) & jnp.isfinite(var)
     total = jnp.where(seen, count, 1)
 
     def average(old: jax.Array, new: jax.Array) -> jax.Array:
@@ -172,7 +189,7 @@ def update(running: Moments, batch: Moments, momentum: Scalar | None = 0.99) -> 
 
     return Moments(
         average(running.mean, batch.mean),
-        average(running.var, batch.var),
+        average(running.var, var),
         jnp.where(seen, count, running.count).astype(running.count.dtype),
     )
 

@@ -12,6 +12,7 @@ from flax.typing import Dtype
 
 from bnjax.functional import batch_norm, check_momentum, normalize
 from bnjax.functional import update as update_running
+from bnjax.ghost import ghost_batch_norm
 from bnjax.moments import AxisName, Groups, Moments, reduction
 
 
@@ -28,7 +29,8 @@ class BatchNorm(nn.Module):
         here or in the call.
       axis: the feature axis or axes; all others are reduced.
       momentum: the fraction of the running statistics kept at each step, in
-        [0, 1] (torch's momentum is the fraction replaced); may be traced.
+        [0, 1] (torch's momentum is the fraction replaced); may be traced. None
+        gives every batch the same weight.
       epsilon: added to the variance, > 0; may be traced.
       dtype: of the result; by default that of the input and parameters together.
       param_dtype: of the parameters. Statistics are float32 always.
@@ -37,6 +39,15 @@ class BatchNorm(nn.Module):
       axis_name: the mapped axis or axes over which devices share statistics,
         each device counting by its unmasked positions.
       axis_index_groups: the indices along ``axis_name`` that share statistics.
+      update_running_average: whether the batch's moments enter the running ones; by
+        default where these do not serve.
+      debias: leave the initial 0 and 1 out of the running statistics, which are then
+        exact from the first step. This, or momentum None, adds ``count`` to them.
+      unbiased: keep the running variance unbiased, n / (n - 1), as torch does.
+      skip_nonfinite: keep the running statistics of features of which the batch's
+        moments are not finite.
+      ghost_batch_size: normalise each so many examples by their own moments. What is
+        kept is pooled over them; nothing is shared over ``axis_name``.
       use_fast_variance, force_float32_reductions: accepted, without effect: the
         variance is always the accurate one and sums are always float32 or better.
 
@@ -52,7 +63,7 @@ class BatchNorm(nn.Module):
 
     use_running_average: bool | None = None
     axis: int | Sequence[int] = -1
-    momentum: float | jax.Array = 0.99
+    momentum: float | jax.Array | None = 0.99
     epsilon: float | jax.Array = 1e-5
     dtype: Dtype | None = None
     param_dtype: Dtype = jnp.float32
@@ -64,6 +75,11 @@ class BatchNorm(nn.Module):
     axis_index_groups: Groups | None = None
     use_fast_variance: bool = True
     force_float32_reductions: bool = True
+    update_running_average: bool | None = None
+    debias: bool = False
+    unbiased: bool = False
+    skip_nonfinite: bool = False
+    ghost_batch_size: int | None = None
 
     @nn.compact
     def __call__(
@@ -102,37 +118,74 @@ class BatchNorm(nn.Module):
             raise type(error)(f'{layer}: {error}') from error
 
     def _normalized(
-        self, x: jax.Array, running_only: bool, mask: jax.Array | None
+        self, x: jax.Array, use_running: bool, mask: jax.Array | None
     ) -> jax.Array:
-        if self.momentum is None:
-            raise ValueError('momentum=None; give the fraction kept, in [0, 1]')
         check_momentum(self.momentum)
         shape = tuple(x.shape[a] for a in reduction(x, self.axis).features)
-        mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
-        var = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
+        mean, var, count = self._running(shape)
+        running = Moments(mean.value, var.value, jnp.ones_like(mean.value))
+        if count is not None:
+            running = running._replace(count=count.value)
         scale, bias = self._affine(shape)
 
         dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
         x = x.astype(jnp.promote_types(x.dtype, dtype))
-        running = Moments(mean.value, var.value, jnp.ones_like(mean.value))
-        if running_only:
+        update = self.update_running_average
+        update = not use_running if update is None else update
+        if update or not use_running:
+            y, batch = self._batch_norm(x, scale, bias, mask)
+        if use_running:
             y = normalize(x, running, scale, bias, axis=self.axis, epsilon=self.epsilon)
-            return y.astype(dtype)
+        if update and not self.is_initializing():
+            new = update_running(
+                running,
+                batch,
+                self.momentum,
+                unbiased=self.unbiased,
+                skip_nonfinite=self.skip_nonfinite,
+            )
+            mean.value, var.value = new.mean, new.var
+            if count is not None:
+                count.value = new.count
+        return y.astype(dtype)
 
+    def _batch_norm(
+        self,
+        x: jax.Array,
+        scale: jax.Array | None,
+        bias: jax.Array | None,
+        mask: jax.Array | None,
+    ) -> tuple[jax.Array, Moments]:
+        where = None if mask is None else jnp.asarray(mask, bool)
+        if self.ghost_batch_size is not None:
+            return ghost_batch_norm(
+                x,
+                self.ghost_batch_size,
+                scale,
+                bias,
+                axis=self.axis,
+                epsilon=self.epsilon,
+                where=where,
+            )
         synced = not self.is_initializing()  # init knows no axis names
-        y, batch = batch_norm(
+        return batch_norm(
             x,
             scale,
             bias,
             axis=self.axis,
             epsilon=self.epsilon,
-            where=None if mask is None else jnp.asarray(mask, bool),
+            where=where,
             axis_name=self.axis_name if synced else None,
             axis_index_groups=self.axis_index_groups if synced else None,
         )
-        if synced:
-            mean.value, var.value, _ = update_running(running, batch, self.momentum)
-        return y.astype(dtype)
+
+    def _running(self, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
+        mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
+        var = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
+        count = None
+        if self.debias or self.momentum is None:
+            count = self.variable('batch_stats', 'count', jnp.zeros, shape, jnp.float32)
+        return mean, var, count
 
     def _affine(
         self, shape: tuple[int, ...]

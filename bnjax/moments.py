@@ -221,6 +221,29 @@ def merge(a: Moments, b: Moments) -> Moments:
     return Moments(a.mean + f * delta, var, count)
 
 
+def pool(parts: Moments, axis: int = 0) -> Moments:
+    """Moments of the union of many sets, stacked along an axis: ``merge`` of them all.
+
+    Args:
+      parts: moments with one more axis than the features have.
+      axis: that axis.
+
+    Returns:
+      ``Moments`` without that axis.
+
+    >>> import bnjax, jax, jax.numpy as jnp
+    >>> halves = jax.vmap(bnjax.moments)(jnp.arange(8.0).reshape(2, 4, 1))
+    >>> mean, var, count = pool(halves)
+    >>> print(mean, var, count)
+    [3.5] [5.25] [8.]
+    """
+    count = parts.count.sum(axis)
+    share = parts.count / jnp.expand_dims(jnp.where(count > 0, count, 1), axis)
+    mean = (share * parts.mean).sum(axis)
+    apart = parts.mean - jnp.expand_dims(mean, axis)
+    return Moments(mean, (share * (parts.var + apart * apart)).sum(axis), count)
+
+
 def reduction(
     x: jax.Array,
     axis: Axis,

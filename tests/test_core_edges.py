@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import bnjax
-from bnjax.linen import BatchNorm
 
 
 @pytest.mark.parametrize(
@@ -38,11 +37,6 @@ def test_a_momentum_whose_value_is_known_is_checked(momentum):
     running = bnjax.Moments(jnp.zeros(1), jnp.ones(1), jnp.ones(1))
     with pytest.raises(ValueError, match='momentum'):
         bnjax.update(running, running, momentum)
-
-
-def test_a_module_without_momentum_is_refused():
-    with pytest.raises(ValueError, match='momentum=None'):
-        BatchNorm(momentum=None).init(jax.random.key(0), jnp.ones((2, 1)), False)
 
 
 def test_an_eager_call_is_compiled_once():

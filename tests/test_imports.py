@@ -16,7 +16,10 @@ def imported_by(module):
 @pytest.mark.parametrize(
     ('module', 'absent'),
     [
-        ('bnjax', {'flax', 'optax', 'matplotlib', 'tensorflow_datasets', 'scipy.stats'}),
+        (
+            'bnjax',
+            {'flax', 'optax', 'matplotlib', 'tensorflow_datasets', 'scipy.stats'},
+        ),
         ('bnjax', {'bnjax.config', 'bnjax.program', 'bnjax.linen', 'ml_collections'}),
         ('bnjax.linen', {'optax', 'matplotlib', 'tensorflow_datasets', 'bnjax.config'}),
         ('bnjax.program', {'matplotlib', 'tensorflow_datasets', 'bnjax.report'}),
