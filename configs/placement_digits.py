@@ -4,8 +4,8 @@ Shows: a deep, narrow MLP on the 8 x 8 digits of scikit-learn, with batch norm b
 the activation, after it, or nowhere; sigmoid and relu; four learning rates; eight
 seeds, the same in every arm.
 Takes: under a minute on two CPU cores, without a network connection.
-Expect: deep sigmoid layers hardly train without batch norm and do with it; with relu
-and a good initialiser there is little between the three.
+Expect: five sigmoid layers do not train without batch norm and reach 97 % with it; with
+relu each arm reaches about 97 % at its own best learning rate.
 Command: python train.py --config=configs/placement_digits.py
 """
 

@@ -3,8 +3,9 @@
 Shows: 3 x 100 units as in Ioffe & Szegedy 2015, section 4.1, with batch norm before
 the activation, after it, or nowhere; sigmoid and relu; four learning rates; five
 seeds, the same in every arm.
-Takes: about 10 minutes on two CPU cores. Needs MNIST as TFDS prepares it.
-Expect: all of it above 95 %; batch norm helps sigmoid most, by some tenths of a point.
+Takes: about 4 minutes on two CPU cores. Needs MNIST as TFDS prepares it.
+Expect: 97 to 98 % in each arm at its own best learning rate, and less than a point
+between the arms; without batch norm far less at 0.01 with sigmoid and at 0.3 with relu.
 Command: python train.py --config=configs/placement_mnist.py
 """
 
