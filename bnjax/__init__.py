@@ -5,8 +5,19 @@ and ``running = bnjax.update(running, batch, momentum=0.99)`` keeps the statisti
 ``y = bnjax.normalize(x, running, scale, bias)`` afterwards.
 """
 
+from bnjax.fold import fold
 from bnjax.functional import batch_norm, normalize, update
 from bnjax.moments import Moments, merge, moments
+from bnjax.population import reestimate
 
 __version__ = '0.1.0'
-__all__ = ['Moments', 'batch_norm', 'merge', 'moments', 'normalize', 'update']
+__all__ = [
+    'Moments',
+    'batch_norm',
+    'fold',
+    'merge',
+    'moments',
+    'normalize',
+    'reestimate',
+    'update',
+]

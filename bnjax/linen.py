@@ -134,6 +134,8 @@ class BatchNorm(nn.Module):
         update = not use_running if update is None else update
         if update or not use_running:
             y, batch = self._batch_norm(x, scale, bias, mask)
+            if not self.is_initializing():
+                self.sow('moments', 'batch', batch)  # nothing unless mutable
         if use_running:
             y = normalize(x, running, scale, bias, axis=self.axis, epsilon=self.epsilon)
         if update and not self.is_initializing():
