@@ -18,6 +18,7 @@ from bnjax.moments import (
     moments_tangent,
     reduction,
     stats_dtype,
+    vary_like,
     weighted_moments,
 )
 
@@ -289,9 +290,11 @@ def _batch_norm_jvp(layout, primals, tangents):
     if bias is not None:
         c = c + dbias
 
+    # Spread over devices as one array, for its transpose is one sum over them.
+    a, c, dmean = vary_like(jnp.stack([a, c, dbatch.mean]), dx)
     void = _void(x, weights)
     x = jnp.where(void, layout.expand(batch.mean), x)
-    dx = jnp.where(void, layout.expand(dbatch.mean), dx)
+    dx = jnp.where(void, layout.expand(dmean), dx)
     k, a, c = map(layout.expand, (k, a, c))
     dy = k * dx + x * a + c
     return (y, batch), (dy.astype(y.dtype), dbatch)

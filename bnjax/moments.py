@@ -7,7 +7,7 @@ devices, the micro-batches, the whole data set. Everything here is that one idea
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -53,24 +53,26 @@ class Reduction(NamedTuple):
 
     def total(self, *parts: jax.Array) -> jax.Array:
         """Sums arrays shaped like ``x`` to ``(len(parts), *features)``."""
-        return self.over_devices(jnp.stack([p.sum(self.reduced) for p in parts]))
+        return self.own(self.over_devices(*[p.sum(self.reduced) for p in parts]))
 
-    def over_devices(self, sums: jax.Array) -> jax.Array:
-        """Adds up what the devices, or those of this device's group, hold."""
-        if self.axis_name is None:
-            return sums
-        if self.groups is None:
-            return lax.psum(sums, self.axis_name)
-        # psum takes no groups under shard_map's check_vma; a row per group does.
-        row = _group_of_this_device(self.axis_name, self.groups)
-        rows = jnp.zeros((len(self.groups), *sums.shape), sums.dtype)
-        return lax.psum(rows.at[row].set(sums), self.axis_name)[row]
+    def over_devices(self, *sums: jax.Array) -> jax.Array:
+        """Adds up what devices hold: ``(len(sums), groups, *features)``.
 
-    def any_device(self, flag: jax.Array) -> jax.Array:
-        """Whether any device raises the flag; groups must branch together."""
+        Every device knows all groups, so that they can branch together.
+        """
+        rows = jnp.stack(sums)[:, None]
+        if self.groups is not None:
+            # psum takes no groups under shard_map's check_vma; a row per group does.
+            row = _group_of_this_device(self.axis_name, self.groups)
+            mine = jnp.arange(len(self.groups)) == row
+            rows = jnp.where(jnp.expand_dims(mine, range(1, rows.ndim - 1)), rows, 0)
+        return rows if self.axis_name is None else lax.psum(rows, self.axis_name)
+
+    def own(self, rows: jax.Array) -> jax.Array:
+        """Those of this device's group among the sums of all."""
         if self.groups is None:
-            return flag
-        return lax.psum(flag.astype(jnp.int32), self.axis_name) > 0
+            return rows[:, 0]
+        return rows[:, _group_of_this_device(self.axis_name, self.groups)]
 
 
 def moments(
@@ -126,16 +128,22 @@ def weighted_moments(
     total, total_of_squares = (
         _weigh(v, weights).sum(layout.reduced) for v in (x, x * x)
     )
-    sums = jnp.stack([_count(x, weights, layout), total, total_of_squares])
-    count, total, total_of_squares = layout.over_devices(sums)
+    sums = layout.over_devices(_count(x, weights, layout), total, total_of_squares)
+    # Of all groups, for they branch together; nan, the inf - inf of squares beyond
+    # the dtype, counts as lost.
+    every = _first_pass(sums)
+    lost = jnp.any(~(every.mean**2 <= CANCELLATION_BOUND * every.var))
+    operands = (x, weights, _first_pass(layout.own(sums)))
+    return lax.cond(lost, _centred(layout), _as_they_are, *operands)
+
+
+def _first_pass(sums: jax.Array) -> Moments:
+    """Moments by E[x^2] - E[x]^2 of stacked counts, sums and sums of squares."""
+    count, total, total_of_squares = sums
     divisor = jnp.where(count > 0, count, 1)
     mean = total / divisor
     var = jnp.maximum(total_of_squares / divisor - mean * mean, 0)
-
-    # Written so that nan, the inf - inf of squares beyond the dtype, counts as lost.
-    lost = jnp.any(~(mean * mean <= CANCELLATION_BOUND * var))
-    operands = (x, weights, Moments(mean, var, count))
-    return lax.cond(layout.any_device(lost), _centred(layout), _as_they_are, *operands)
+    return Moments(mean, var, count)
 
 
 @functools.cache
@@ -322,6 +330,11 @@ def stats_dtype(x: jax.Array) -> jnp.dtype:
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
+def vary_like(values: jax.Array, x: jax.Array) -> jax.Array:
+    """Values, held by each device for itself where ``x`` differs between devices."""
+    return values * jnp.ones_like(x, shape=())
+
+
 def _select(values: jax.Array, weights: jax.Array | None) -> jax.Array:
     return values if weights is None else jnp.where(weights > 0, values, 0)
 
@@ -344,7 +357,7 @@ def _count(x: jax.Array, weights: jax.Array | None, layout: Reduction) -> jax.Ar
     return jnp.broadcast_to(count, [x.shape[i] for i in layout.features])
 
 
-def _group_of_this_device(axis_name: AxisName, groups: Groups) -> jax.Array:
+def _group_of_this_device(axis_name: Any, groups: Groups) -> jax.Array:
     members = {i: row for row, group in enumerate(groups) for i in group}
     size = lax.axis_size(axis_name)
     if len(members) != size:
