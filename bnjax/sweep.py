@@ -111,7 +111,10 @@ def _run_group(
         try:
             for log in program.run_chunk(compiled, numbers[start : start + width]):
                 logs.append(log)
-                tell((len(logs) - 1) / compiled.epochs, len(chunk))
+                # Not after the last: who is told may end the sweep, and a trial that
+                # has finished is kept first.
+                if len(logs) <= compiled.epochs:
+                    tell((len(logs) - 1) / compiled.epochs, len(chunk))
             seconds = (time.perf_counter() - begun) / len(chunk)
             by_trial = zip(chunk, *logs, strict=True)
             finished = [

@@ -226,3 +226,21 @@ def test_nothing_is_compiled_where_all_is_done(tmp_path, monkeypatch):
     before = run(tmp_path, *rates(0.1))
     monkeypatch.delattr(program, 'compile_program')
     assert same(run(tmp_path, *rates(0.1))[0], before[0])
+
+
+def test_a_trial_that_has_finished_is_kept_whenever_the_sweep_is_ended(tmp_path):
+    """An end that was asked for during the last epoch comes after its record."""
+    steps = []
+    run(tmp_path / 'whole', {}, report=lambda progress: steps.append(progress.share))
+    for told in range(1, len(steps) + 1):
+        left, workdir = iter(range(told - 1)), tmp_path / str(told)
+
+        def report(progress, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(workdir, {}, report=report)
+        kept = len(list((workdir / 'trials').glob('*.json')))
+        assert kept == (1 if told == len(steps) else 0)
+    assert steps[-1] == 1 and all(share < 1 for share in steps[:-1])
