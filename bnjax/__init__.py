@@ -6,8 +6,8 @@ and ``running = bnjax.update(running, batch, momentum=0.99)`` keeps the statisti
 """
 
 from bnjax.fold import fold
-from bnjax.functional import batch_norm, normalize, update
-from bnjax.moments import Moments, merge, moments
+from bnjax.functional import batch_norm, moments, normalize
+from bnjax.moments import Moments, merge, update
 from bnjax.population import reestimate
 
 __version__ = '0.1.0'

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 
-from bnjax.functional import Scalar, check_epsilon
+from bnjax.checks import Scalar, check_epsilon
 from bnjax.moments import Moments
 
 Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from bnjax.functional import Scalar, batch_norm
-from bnjax.moments import Axis, Moments, check_weights, pool, reduction
+from bnjax.checks import Scalar, as_floats, check_size, check_weights
+from bnjax.functional import batch_norm
+from bnjax.moments import Moments, pool
+from bnjax.reduction import Axis, reduction
 
 
 def ghost_batch_norm(
@@ -42,9 +44,8 @@ def ghost_batch_norm(
     >>> print(y.ravel().round(2), batch.mean)
     [-1.  1. -1.  1.] [11.]
     """
-    if size < 1:
-        raise ValueError(f'size={size} examples make no group; give at least 1')
-    x = jnp.asarray(x)
+    check_size('size', size)
+    x = as_floats(x)
     layout = reduction(x, axis)
     if not layout.reduced:
         raise ValueError(f'x of shape {x.shape} has feature axes only; add examples')

@@ -10,10 +10,8 @@ from flax.linen.dtypes import canonicalize_dtype
 from flax.linen.module import merge_param
 from flax.typing import Dtype
 
-from bnjax.functional import batch_norm, check_momentum, normalize
-from bnjax.functional import update as update_running
-from bnjax.ghost import ghost_batch_norm
-from bnjax.moments import AxisName, Groups, Moments, reduction
+from bnjax import layer
+from bnjax.reduction import AxisName, Groups
 
 
 class BatchNorm(nn.Module):
@@ -46,8 +44,8 @@ class BatchNorm(nn.Module):
       unbiased: keep the running variance unbiased, n / (n - 1), as torch does.
       skip_nonfinite: keep the running statistics of features of which the batch's
         moments are not finite.
-      ghost_batch_size: normalise each so many examples by their own moments. What is
-        kept is pooled over them; nothing is shared over ``axis_name``.
+      ghost_batch_size: normalise each so many examples by their own moments; the
+        running statistics are of all of them, over ``axis_name``, too.
       use_fast_variance, force_float32_reductions: accepted, without effect: the
         variance is always the accurate one and sums are always float32 or better.
 
@@ -105,89 +103,40 @@ class BatchNorm(nn.Module):
           ValueError: ``momentum``, ``epsilon``, ``mask`` or the number of
             features does not fit.
         """
-        x = jnp.asarray(x)
-        running_only = merge_param(
-            'use_running_average', self.use_running_average, use_running_average
-        )
-        try:
-            return self._normalized(x, running_only, mask)
-        except (TypeError, ValueError) as error:
-            if type(error) not in (TypeError, ValueError):
-                raise
-            layer = '/'.join(self.path) or type(self).__name__
-            raise type(error)(f'{layer}: {error}') from error
-
-    def _normalized(
-        self, x: jax.Array, use_running: bool, mask: jax.Array | None
-    ) -> jax.Array:
-        check_momentum(self.momentum)
-        shape = tuple(x.shape[a] for a in reduction(x, self.axis).features)
-        mean, var, count = self._running(shape)
-        running = Moments(mean.value, var.value, jnp.ones_like(mean.value))
-        if count is not None:
-            running = running._replace(count=count.value)
-        scale, bias = self._affine(shape)
-
-        dtype = canonicalize_dtype(x, scale, bias, dtype=self.dtype)
-        x = x.astype(jnp.promote_types(x.dtype, dtype))
-        update = self.update_running_average
-        update = not use_running if update is None else update
-        if update or not use_running:
-            y, batch = self._batch_norm(x, scale, bias, mask)
-            if not self.is_initializing():
-                self.sow('moments', 'batch', batch)  # nothing unless mutable
-        if use_running:
-            y = normalize(x, running, scale, bias, axis=self.axis, epsilon=self.epsilon)
-        if update and not self.is_initializing():
-            new = update_running(
-                running,
-                batch,
-                self.momentum,
-                unbiased=self.unbiased,
-                skip_nonfinite=self.skip_nonfinite,
+        with layer.named('/'.join(self.path) or type(self).__name__):
+            use_running = merge_param(
+                'use_running_average', self.use_running_average, use_running_average
             )
-            mean.value, var.value = new.mean, new.var
-            if count is not None:
-                count.value = new.count
-        return y.astype(dtype)
-
-    def _batch_norm(
-        self,
-        x: jax.Array,
-        scale: jax.Array | None,
-        bias: jax.Array | None,
-        mask: jax.Array | None,
-    ) -> tuple[jax.Array, Moments]:
-        where = None if mask is None else jnp.asarray(mask, bool)
-        if self.ghost_batch_size is not None:
-            return ghost_batch_norm(
+            x, shape = layer.check(self, x, mask)
+            statistics = self._statistics(shape)
+            scale, bias = self._affine(shape)
+            training = not self.is_initializing()
+            y, batch, new = layer.call(
+                self,
                 x,
-                self.ghost_batch_size,
+                {name: variable.value for name, variable in statistics.items()},
                 scale,
                 bias,
-                axis=self.axis,
-                epsilon=self.epsilon,
-                where=where,
+                mask,
+                use_running=use_running,
+                dtype=canonicalize_dtype(x, scale, bias, dtype=self.dtype),
+                synced=training,  # init knows no axis names
             )
-        synced = not self.is_initializing()  # init knows no axis names
-        return batch_norm(
-            x,
-            scale,
-            bias,
-            axis=self.axis,
-            epsilon=self.epsilon,
-            where=where,
-            axis_name=self.axis_name if synced else None,
-            axis_index_groups=self.axis_index_groups if synced else None,
-        )
+        if training:
+            if batch is not None:
+                self.sow('moments', 'batch', batch)  # nothing unless mutable
+            for name, value in new.items():
+                statistics[name].value = value
+        return y
 
-    def _running(self, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
-        mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
-        var = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
-        count = None
+    def _statistics(self, shape: tuple[int, ...]) -> dict[str, nn.Variable]:
+        initial = {'mean': jnp.zeros, 'var': jnp.ones}
         if self.debias or self.momentum is None:
-            count = self.variable('batch_stats', 'count', jnp.zeros, shape, jnp.float32)
-        return mean, var, count
+            initial['count'] = jnp.zeros
+        return {
+            name: self.variable('batch_stats', name, init, shape, jnp.float32)
+            for name, init in initial.items()
+        }
 
     def _affine(
         self, shape: tuple[int, ...]

@@ -2,13 +2,13 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bnjax.functional import batch_norm, check_momentum, normalize, update
-from bnjax.moments import Moments, reduction
+from bnjax import layer
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -28,7 +28,8 @@ class BatchNorm(nnx.BatchNorm):
       use_running_average: normalise by the running statistics and leave them be.
       axis: the feature axis, or a tuple of them; all others are reduced.
       momentum: the fraction of the running statistics kept at each step, in
-        [0, 1] (torch's momentum is the fraction replaced).
+        [0, 1] (torch's momentum is the fraction replaced). None gives every batch
+        the same weight.
       epsilon: added to the variance, > 0.
       dtype: of the result; by default that of the input and the state together,
         so float32 at least.
@@ -38,6 +39,15 @@ class BatchNorm(nnx.BatchNorm):
         each device counting by its unmasked positions.
       axis_index_groups: the indices along ``axis_name`` that share statistics,
         as tuples.
+      update_running_average: whether the batch's moments enter the running ones; by
+        default where these do not serve.
+      debias: leave the initial 0 and 1 out of the running statistics, which are then
+        exact from the first step. This, or momentum None, adds ``count`` to the state.
+      unbiased: keep the running variance unbiased, n / (n - 1), as torch does.
+      skip_nonfinite: keep the running statistics of features of which the batch's
+        moments are not finite.
+      ghost_batch_size: normalise each so many examples by their own moments; the
+        running statistics are of all of them, over ``axis_name``, too.
       promote_dtype: asked for dtypes only; no value passes through it.
       use_fast_variance: without effect: the variance is always the accurate one.
 
@@ -52,6 +62,31 @@ class BatchNorm(nnx.BatchNorm):
     [[0.]]
     """
 
+    def __init__(
+        self,
+        num_features: int,
+        *,
+        update_running_average: bool | None = None,
+        debias: bool = False,
+        unbiased: bool = False,
+        skip_nonfinite: bool = False,
+        ghost_batch_size: int | None = None,
+        **fields: Any,
+    ):
+        """Takes the keywords of ``flax.nnx.BatchNorm`` and five of its own.
+
+        Raises:
+          TypeError: a keyword is not known.
+        """
+        super().__init__(num_features, **fields)
+        self.update_running_average = update_running_average
+        self.debias = debias
+        self.unbiased = unbiased
+        self.skip_nonfinite = skip_nonfinite
+        self.ghost_batch_size = ghost_batch_size
+        if debias or self.momentum is None:
+            self.count = nnx.BatchStat(jnp.zeros(num_features, jnp.float32))
+
     def __call__(
         self,
         x: jax.Array,
@@ -59,7 +94,7 @@ class BatchNorm(nnx.BatchNorm):
         *,
         mask: jax.Array | None = None,
     ) -> jax.Array:
-        """Normalises ``x``; in training, updates ``mean`` and ``var`` too.
+        """Normalises ``x``; in training, updates the running statistics too.
 
         Args:
           x: an array of floats with the features on ``axis``.
@@ -75,57 +110,47 @@ class BatchNorm(nnx.BatchNorm):
           ValueError: ``momentum``, ``epsilon``, ``mask`` or the number of
             features does not fit, or ``use_running_average`` is nowhere given.
         """
-        x = jnp.asarray(x)
-        self._check_momentum()
-        use_running = self._use_running(use_running_average)
-        running, scale, bias = self._per_feature(self._feature_shape(x))
-        dtype = self._result_dtype(x)
-        x = x.astype(jnp.promote_types(x.dtype, dtype))
-        axis, epsilon = self.axis, self.epsilon
-        if use_running:
-            y = normalize(x, running, scale, bias, axis=axis, epsilon=epsilon)
-            return y.astype(dtype)
-        y, batch = batch_norm(
-            x,
-            scale,
-            bias,
-            axis=axis,
-            epsilon=epsilon,
-            where=None if mask is None else jnp.asarray(mask, bool),
-            axis_name=self.axis_name,
-            axis_index_groups=self.axis_index_groups,
-        )
-        new = jax.lax.stop_gradient(update(running, batch, self.momentum))
-        self.mean[...] = new.mean.ravel()
-        self.var[...] = new.var.ravel()
-        return y.astype(dtype)
-
-    def _check_momentum(self) -> None:
-        check_momentum(self.momentum)
-        if self.momentum is None:
-            raise ValueError(
-                f'{type(self).__name__}: momentum=None needs a count of the batches, '
-                'which the state has not; give a number in [0, 1], for example 0.99'
+        with layer.named(type(self).__name__):
+            use_running = self._use_running(use_running_average)
+            x, shape = layer.check(self, x, mask)
+            self._check_features(x, shape)
+            names = ('mean', 'var', 'count')
+            variables = {n: getattr(self, n) for n in names if hasattr(self, n)}
+            # The features may lie on several axes of x; the state has one.
+            statistics = {n: v[...].reshape(shape) for n, v in variables.items()}
+            scale, bias = (
+                None if p is None else p[...].reshape(shape)
+                for p in (self.scale, self.bias)
             )
+            y, _, new = layer.call(
+                self,
+                x,
+                statistics,
+                scale,
+                bias,
+                mask,
+                use_running=use_running,
+                dtype=self._result_dtype(x),
+            )
+        for name, value in new.items():
+            variables[name][...] = jax.lax.stop_gradient(value.ravel())
+        return y
 
     def _use_running(self, given: bool | None) -> bool:
         use_running = self.use_running_average if given is None else given
         if use_running is None:
             raise ValueError(
-                f'{type(self).__name__}: use_running_average=None; give True or False '
-                'to the constructor or the call, or use model.train() or model.eval()'
+                'use_running_average=None; give True or False to the constructor or '
+                'the call, or use model.train() or model.eval()'
             )
         return use_running
 
-    def _feature_shape(self, x: jax.Array) -> tuple[int, ...]:
-        shape = tuple(x.shape[a] for a in reduction(x, self.axis).features)
+    def _check_features(self, x: jax.Array, shape: tuple[int, ...]) -> None:
         if math.prod(shape) != self.num_features:
             raise ValueError(
-                f'{type(self).__name__}: num_features={self.num_features}, but x of '
-                f'shape {x.shape} has {math.prod(shape)} on axis {self.axis}; '
-                'make them equal'
+                f'num_features={self.num_features}, but x of shape {x.shape} has '
+                f'{math.prod(shape)} on axis {self.axis}; make them equal'
             )
-        return shape
 
     def _result_dtype(self, x: jax.Array) -> jnp.dtype:
         """Flax's rule: that of what ``promote_dtype`` makes of input and parameters."""
@@ -135,14 +160,3 @@ class BatchNorm(nnx.BatchNorm):
         x, _, _, scale, bias = jax.eval_shape(promote, arrays)
         own = jnp.result_type(*(a for a in (x, scale, bias) if a is not None))
         return jnp.dtype(own if self.dtype is None else self.dtype)
-
-    def _per_feature(
-        self, shape: tuple[int, ...]
-    ) -> tuple[Moments, jax.Array | None, jax.Array | None]:
-        """The state, in the shape that the features have in ``x``."""
-        mean, var = (s[...].reshape(shape) for s in (self.mean, self.var))
-        scale, bias = (
-            None if p is None else p[...].reshape(shape)
-            for p in (self.scale, self.bias)
-        )
-        return Moments(mean, var, jnp.ones_like(mean)), scale, bias

@@ -70,7 +70,7 @@ def test_an_unbound_axis_name_is_needed_only_in_training():
     for running in (False, True):
         variables = layer.init(KEY, X, running)
     layer.apply(variables, X, True)
-    with pytest.raises(NameError):
+    with pytest.raises(ValueError, match="axis_name='device' is not bound here"):
         train(layer, variables, X)
 
 

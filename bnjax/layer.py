@@ -1,0 +1,104 @@
+"""One call of a batch norm layer, whichever library keeps its state.
+
+The ``layer`` here is a ``BatchNorm`` of Linen or NNX: their fields have the same names.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bnjax.checks import (
+    as_floats,
+    check_epsilon,
+    check_features,
+    check_momentum,
+    check_size,
+    check_weights,
+)
+from bnjax.functional import batch_norm, moments, normalize
+from bnjax.ghost import ghost_batch_norm
+from bnjax.moments import Moments, update
+from bnjax.reduction import reduction
+
+
+@contextlib.contextmanager
+def named(layer: str) -> Iterator[None]:
+    """Puts the name of the layer before what is wrong with its arguments."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if type(error) not in (TypeError, ValueError):
+            raise
+        raise type(error)(f'{layer}: {error}') from error
+
+
+def check(layer: Any, x: Any, mask: Any) -> tuple[jax.Array, tuple[int, ...]]:
+    """``x`` as an array and the shape of its features, if layer and mask fit it."""
+    check_momentum(layer.momentum)
+    check_epsilon(layer.epsilon)
+    if layer.ghost_batch_size is not None:
+        check_size('ghost_batch_size', layer.ghost_batch_size)
+    x = as_floats(x)
+    check_weights(_booleans(mask), x, 'mask')
+    return x, tuple(x.shape[a] for a in reduction(x, layer.axis).features)
+
+
+def _booleans(mask: Any) -> Any:
+    """A mask of numbers counts where it is not 0, as in Flax."""
+    kinds = (jnp.integer, jnp.floating)
+    numbers = any(jnp.issubdtype(getattr(mask, 'dtype', bool), k) for k in kinds)
+    return jnp.asarray(mask, bool) if numbers else mask
+
+
+def call(
+    layer: Any,
+    x: jax.Array,
+    statistics: Mapping[str, jax.Array],
+    scale: jax.Array | None,
+    bias: jax.Array | None,
+    mask: Any,
+    *,
+    use_running: bool,
+    dtype: Any,
+    synced: bool = True,
+) -> tuple[jax.Array, Moments | None, dict[str, jax.Array]]:
+    """Output, the batch's moments if they were looked at, and what is new of
+    ``statistics``: mean, var and, where it is kept, count.
+
+    Which statistics normalise and whether the running ones move are two choices.
+    """
+    axis, size = layer.axis, layer.ghost_batch_size
+    check_features(x, reduction(x, axis).features, mean=statistics['mean'])
+    x = x.astype(jnp.promote_types(x.dtype, dtype))
+    running = Moments(**{'count': jnp.ones_like(statistics['mean']), **statistics})
+    to_update = layer.update_running_average
+    to_update = not use_running if to_update is None else to_update
+    form: dict[str, Any] = {'axis': axis, 'epsilon': layer.epsilon}
+    over: dict[str, Any] = {'where': _booleans(mask)}
+    if synced:
+        over['axis_name'] = layer.axis_name
+        over['axis_index_groups'] = layer.axis_index_groups
+
+    batch = None
+    if use_running:
+        y = normalize(x, running, scale, bias, **form)
+    elif size is None:
+        y, batch = batch_norm(x, scale, bias, **form, **over)
+    else:
+        y, batch = ghost_batch_norm(x, size, scale, bias, where=over['where'], **form)
+    y = y.astype(dtype)
+    if not to_update:
+        return y, batch, {}
+    if batch is None or (size is not None and layer.axis_name is not None):
+        batch = moments(x, axis=axis, **over)
+    new = update(
+        running,
+        batch,
+        layer.momentum,
+        unbiased=layer.unbiased,
+        skip_nonfinite=layer.skip_nonfinite,
+    )
+    return y, batch, {name: getattr(new, name) for name in statistics}
