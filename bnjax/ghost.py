@@ -23,7 +23,7 @@ def ghost_batch_norm(
     """``batch_norm`` of each ``size`` consecutive examples (Hoffer et al. 2017).
 
     The group becomes one more feature axis, so nothing is merged over it, and under
-    ``jit`` with the examples sharded in such groups nothing is sent.
+    ``jit`` with the examples sharded in such groups devices share only a flag.
 
     Args:
       x: an array of floats with the examples on its first axis that is no feature

@@ -122,7 +122,7 @@ class BatchNorm(nnx.BatchNorm):
                 None if p is None else p[...].reshape(shape)
                 for p in (self.scale, self.bias)
             )
-            y, _, new = layer.call(
+            y, batch, new = layer.call(
                 self,
                 x,
                 statistics,
@@ -132,6 +132,8 @@ class BatchNorm(nnx.BatchNorm):
                 use_running=use_running,
                 dtype=self._result_dtype(x),
             )
+        if batch is not None and hasattr(self, '__captures__'):  # by nnx.capture
+            self.sow(nnx.Intermediate, 'batch', batch)
         for name, value in new.items():
             variables[name][...] = jax.lax.stop_gradient(value.ravel())
         return y

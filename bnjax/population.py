@@ -1,4 +1,4 @@
-"""Population statistics: what a trained network's batch norms see of a data set."""
+"""Statistics of all layers of a network: over a data set, micro-batches, replicas."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from bnjax.moments import Moments, merge, pool
+from bnjax.checks import Scalar
+from bnjax.moments import Moments, merge, pool, update
 
 Tree: TypeAlias = Mapping[str, Any]
 Path: TypeAlias = tuple[str, ...]
@@ -59,7 +60,7 @@ def reestimate(
     [2.] [4.5]
     """
     fixed = {name: tree for name, tree in variables.items() if name != 'moments'}
-    layers = _layers(stats := fixed.get('batch_stats', {}))
+    layers = layers_of(stats := fixed.get('batch_stats', {}))
     total: ByLayer = {}
     for batch in batches:
         seen = _moments_of_calls(apply_fn(fixed, batch), layers)
@@ -69,8 +70,59 @@ def reestimate(
         total = _merge_layers(total, seen, about)
     if layers and not total:
         raise ValueError('batches is empty; a generator, for one, serves only once')
-    total = {path: t._replace(mean=t.mean + about[path]) for path, t in total.items()}
-    return _replace(stats, total)
+    return _replace(
+        stats,
+        {
+            path: _population(t._replace(mean=t.mean + about[path]), layers[path])
+            for path, t in total.items()
+        },
+    )
+
+
+def update_layers(
+    batch_stats: Tree,
+    moments: Tree,
+    momentum: Scalar | None = 0.99,
+    *,
+    unbiased: bool = False,
+    skip_nonfinite: bool = False,
+) -> Any:
+    """One update of the running statistics from all that several calls saw.
+
+    So a step over micro-batches counts once, as one over the whole batch would::
+
+        layers = BatchNorm(update_running_average=False, ...)
+        y, seen = model.apply(variables, x, mutable=['moments'])  # in a scan
+        batch_stats = update_layers(batch_stats, seen['moments'], momentum=0.9)
+
+    Each micro-batch is still normalised by its own moments.
+
+    Args:
+      batch_stats: of the network.
+      moments: the collection of that name, as for ``reestimate``; leading axes, as of
+        a scan over micro-batches, are pooled.
+      momentum, unbiased, skip_nonfinite: as for ``bnjax.update``. ``momentum`` is the
+        fraction kept.
+
+    Raises:
+      ValueError: a layer in ``batch_stats`` has no moments, or as ``bnjax.update``.
+
+    >>> import bnjax, jax, jax.numpy as jnp
+    >>> micro_batches = jnp.arange(8.0).reshape(2, 4, 1)
+    >>> seen = {'norm': {'batch': (jax.vmap(bnjax.moments)(micro_batches),)}}
+    >>> old = {'norm': {'mean': jnp.zeros(1), 'var': jnp.ones(1)}}
+    >>> new = update_layers(old, seen, momentum=0.0)
+    >>> print(new['norm']['mean'], new['norm']['var'])
+    [3.5] [5.25]
+    """
+    layers = layers_of(batch_stats)
+    how = {'unbiased': unbiased, 'skip_nonfinite': skip_nonfinite}
+    new = {}
+    for path, batch in _moments_of_calls(({}, {'moments': moments}), layers).items():
+        old = {'count': jnp.ones_like(layers[path]['mean']), **layers[path]}
+        running = Moments(old['mean'], old['var'], old['count'])
+        new[path] = update(running, batch, momentum, **how)._asdict()
+    return _replace(batch_stats, new)
 
 
 def merge_replicas(batch_stats: Tree) -> Any:
@@ -91,19 +143,22 @@ def merge_replicas(batch_stats: Tree) -> Any:
     >>> print(merged['mean'], merged['var'])
     [0.] [2.]
     """
-    moments = {
+    merged = {
         path: pool(Moments(layer['mean'], layer['var'], jnp.ones_like(layer['var'])))
-        for path, layer in _layers(batch_stats).items()
+        for path, layer in layers_of(batch_stats).items()
     }
-    return _replace(jax.tree.map(lambda v: v[0], batch_stats), moments)
+    first = jax.tree.map(lambda v: v[0], batch_stats)
+    firsts = layers_of(first)
+    return _replace(first, {p: _population(m, firsts[p]) for p, m in merged.items()})
 
 
-def _layers(tree: Tree, path: Path = ()) -> dict[Path, Tree]:
+def layers_of(tree: Tree, path: Path = ()) -> dict[Path, Tree]:
     """The statistics of each layer, by its place in ``batch_stats``."""
-    found = {path: tree} if 'mean' in tree and 'var' in tree else {}
+    own = {name for name, value in tree.items() if not isinstance(value, Mapping)}
+    found = {path: tree} if {'mean', 'var'} <= own else {}
     for name in tree:
         if isinstance(tree[name], Mapping):
-            found |= _layers(tree[name], (*path, name))
+            found |= layers_of(tree[name], (*path, name))
     return found
 
 
@@ -114,9 +169,10 @@ def _moments_of_calls(result: Any, layers: Mapping[Path, Tree]) -> ByLayer:
     for path, layer in layers.items():
         sown = functools.reduce(lambda t, k: t.get(k, {}), ('moments', *path), changed)
         if 'batch' not in sown:
+            layer = '/'.join(map(str, ('batch_stats', *path)))
             raise ValueError(
-                f'apply_fn gives no moments of batch_stats/{"/".join(path)}; it must '
-                'run this layer, a bnjax BatchNorm, in training form and return '
+                f'there are no moments of {layer}; run this layer, a bnjax BatchNorm, '
+                'in training form and pass on what is returned by '
                 "model.apply(..., mutable=['batch_stats', 'moments'])"
             )
         seen[path] = functools.reduce(merge, sown['batch'])
@@ -134,17 +190,27 @@ def _merge_layers(total: ByLayer, seen: ByLayer, about: dict[Path, Any]) -> ByLa
     }
 
 
-def _replace(tree: Any, moments: ByLayer, path: Path = ()) -> Any:
-    new = {
-        name: _replace(v, moments, (*path, name)) if isinstance(v, Mapping) else v
-        for name, v in tree.items()
+def _population(seen: Moments, layer: Tree) -> dict[str, jax.Array]:
+    """What was seen, or the layer's own where nothing was."""
+    # A count of no updates would have the next one discard all this.
+    updates = jnp.maximum(layer.get('count', 1), 1)
+    values = {'mean': seen.mean, 'var': seen.var, 'count': updates}
+    return {
+        name: jnp.where(seen.count > 0, values[name], layer[name])
+        for name in values
+        if name in layer
     }
-    if path in moments:
-        mean, var, count = moments[path]
-        # A count of no updates would have the next one discard all this.
-        updates = jnp.maximum(tree.get('count', 1), 1)
-        for name, value in {'mean': mean, 'var': var, 'count': updates}.items():
-            if name in tree:
-                old = jnp.asarray(tree[name])
-                new[name] = jnp.where(count > 0, value, old).astype(old.dtype)
+
+
+def _replace(
+    tree: Any, layers: Mapping[Path, Mapping[str, jax.Array]], path: Path = ()
+) -> Any:
+    """The tree with new values for the statistics that it has, in their dtypes."""
+    own = layers.get(path, {})
+    new = {}
+    for name, old in tree.items():
+        if isinstance(old, Mapping):
+            new[name] = _replace(old, layers, (*path, name))
+        else:
+            new[name] = jnp.asarray(own.get(name, old), jnp.result_type(old))
     return type(tree)(new)

@@ -1,9 +1,13 @@
 """What several test files share."""
 
+import importlib.util
 import os
 from pathlib import Path
 
 import pytest
+
+# torch is no dependency: these compare with it where it is.
+collect_ignore = [] if importlib.util.find_spec('torch') else ['test_interop_torch.py']
 
 
 def needs_tfds(name: str) -> pytest.MarkDecorator:

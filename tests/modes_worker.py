@@ -31,6 +31,8 @@ from modes import (
     trials,
 )
 
+from bnjax.ghost import ghost_batch_norm
+
 
 # How many values each all-reduce of a compiled program adds up, branches left out.
 def collectives(f: Callable, *args: Any) -> list[int]:
@@ -73,6 +75,21 @@ CASES = {
 }
 
 
+def local_statistics() -> dict[str, Any]:
+    """Ghost batches of a device's rows, under ``jit`` of an array spread over four."""
+    p = problems()['whole']
+    x = jax.device_put(p.x.reshape(32, 3), jax.NamedSharding(mesh(), P('data')))
+
+    def y(x):
+        return ghost_batch_norm(x, 8, p.scale, p.bias)[0]
+
+    def dx(x):
+        return jax.vjp(y, x)[1](p.dy.reshape(32, 3))[0]
+
+    sent = [collectives(f, x) for f in (y, dx)]
+    return {'y': jax.jit(y)(x), 'x': jax.jit(dx)(x), 'sent': sent}
+
+
 def run(results: dict[str, Any], key: str, f: Callable, *args: Any) -> None:
     """Keeps what ``f`` returns, or why it does not, so that one mode fails alone."""
     try:
@@ -94,6 +111,7 @@ def everything() -> dict[str, Any]:
             run(results, f'{mode}, groups/{name}', f, problems()[name])
     for mode, f in TRIALS.items():
         run(results, f'trials/{mode}', f, trials())
+    run(results, 'local', local_statistics)
     for name, case in CASES.items():
         run(results, f'collectives/{name}', count_collectives, *case)
     return results

@@ -145,6 +145,13 @@ def test_one_collective_forward_and_one_backward(four_devices, case):
     assert max(both) <= 3 * 3 * (len(modes.GROUPS) if 'groups' in case else 1)
 
 
+def test_local_statistics_under_an_auto_mesh_send_one_flag(four_devices):
+    """Whether any group needs the centred pass, which all then make."""
+    want = expected(PROBLEMS['whole'], [[0], [1], [2], [3]])
+    check(four_devices, 'local', {name: want[name] for name in ('y', 'x')}, 1)
+    np.testing.assert_array_equal(four_devices['local/sent'], [[1], [1]])
+
+
 # Lanes of a vmap: near, masked, a mean 1e4 deviations away, all masked, overflowing.
 def lanes():
     near, far = (np.nan_to_num(PROBLEMS[name].x, nan=0.5) for name in ('whole', 'far'))

@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from flax.core import freeze
 
+import bnjax.nnx
 from bnjax.linen import BatchNorm
 from bnjax.population import merge_replicas, reestimate
 
@@ -198,6 +200,35 @@ def test_a_layer_in_a_scan_counts_each_turn():
     assert_statistics(stats['norm'], seen)
 
 
+class NNXNet(nnx.Module):
+    def __init__(self, rngs):
+        self.norms = nnx.List([bnjax.nnx.BatchNorm(4, rngs=rngs) for _ in range(2)])
+
+    def __call__(self, x):
+        first, second = self.norms
+        return second(first(x)) + second(3 * x + 1)
+
+
+def test_a_network_of_nnx_is_measured_through_capture():
+    model = NNXNet(nnx.Rngs(0))
+    graph, parameters, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+
+    @jax.jit
+    def measure(variables, x):
+        model = nnx.merge(graph, *variables['state'])
+        y, seen = nnx.capture(model, nnx.Intermediate)(x)
+        return y, {'moments': nnx.to_pure_dict(seen)}
+
+    variables = {
+        'batch_stats': nnx.to_pure_dict(batch_stats),
+        'state': (parameters, batch_stats),
+    }
+    new = reestimate(measure, variables, UNEVEN)['norms']
+    assert_statistics(new[0], [X])
+    second = [v for x in UNEVEN for v in (normalized(x), 3 * x.astype('f8') + 1)]
+    assert_statistics(new[1], second)
+
+
 @pytest.mark.parametrize(('updates', 'count'), [(0, 1), (3, 3)])
 def test_the_next_update_takes_the_new_statistics_for_seen(updates, count):
     layer = BatchNorm(False, momentum=None)
@@ -222,13 +253,13 @@ def test_moments_cost_nothing_unless_asked_for_and_are_none_of_the_variables():
 @pytest.mark.parametrize('options', [{'train': False}, {'mutable': ['batch_stats']}])
 def test_a_layer_without_moments_is_named(options):
     with pytest.raises(
-        ValueError, match='no moments of batch_stats/block/first; it must'
+        ValueError, match='no moments of batch_stats/block/first; run this'
     ):
         reestimate(measuring(NET, **options), VARIABLES, [X])
 
 
 def test_an_output_alone_is_refused():
-    with pytest.raises(ValueError, match='apply_fn gives no moments'):
+    with pytest.raises(ValueError, match='there are no moments'):
         reestimate(lambda *_: X, VARIABLES, [X])
 
 
@@ -239,7 +270,7 @@ def test_another_batch_norm_in_the_network_is_named():
             return nn.BatchNorm(not train, name='flax')(BatchNorm(not train)(x))
 
     variables = Mixed().init(KEY, X, train=False)
-    with pytest.raises(ValueError, match='batch_stats/flax; it must run this layer'):
+    with pytest.raises(ValueError, match='batch_stats/flax; run this layer'):
         reestimate(measuring(Mixed()), variables, [X])
 
 

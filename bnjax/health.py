@@ -1,0 +1,86 @@
+"""What may be wrong with a network's batch norms, read off their variables."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bnjax.population import layers_of
+
+
+class Health(NamedTuple):
+    """One layer's; the extremes are over the features that have a number there.
+
+    Attributes:
+      features: how many there are, those of all members of an ensemble together.
+      untouched: features with mean 0 and variance 1 exactly, as at the start. All
+        of them: the updated ``batch_stats`` were dropped.
+      smallest_variance: of the running ones; nan if none is a number.
+      largest_mean_over_deviation: of \\|mean\\| / sqrt(variance). Where it is large,
+        float32 loses digits; inf where a variance of 0 (or less) has another mean.
+      below_epsilon: features with a variance below epsilon. They hardly vary, and
+        what little they do is multiplied by up to 1 / sqrt(epsilon).
+      nonfinite: values that are nan or infinite, among statistics and parameters.
+    """
+
+    features: int
+    untouched: int
+    smallest_variance: float
+    largest_mean_over_deviation: float
+    below_epsilon: int
+    nonfinite: int
+
+
+def health(variables: Mapping[str, Any], epsilon: float = 1e-5) -> dict[str, Health]:
+    """Reads each batch norm's running statistics and parameters, on the host.
+
+    Args:
+      variables: of Linen, ``params`` and ``batch_stats``; or of NNX,
+        ``nnx.state(model)``, a pure dictionary or not. Leading axes (an ensemble, a
+        scan, the replicas) are taken together.
+      epsilon: the layers'.
+
+    Returns:
+      By layer, ``'block/norm'``, or ``''`` for a layer alone. Plain numbers, for
+      ``json.dumps`` too.
+
+    >>> import jax.numpy as jnp
+    >>> norm = {'mean': jnp.array([0.0, 6.0]), 'var': jnp.array([0.0, 4.0])}
+    >>> health({'batch_stats': {'norm': norm}})['norm']._asdict()
+    ... # doctest: +NORMALIZE_WHITESPACE
+    {'features': 2, 'untouched': 0, 'smallest_variance': 0.0,
+     'largest_mean_over_deviation': 3.0, 'below_epsilon': 1, 'nonfinite': 0}
+    """
+    stats, parameters = variables, variables  # NNX: both in one tree
+    if 'batch_stats' in variables:
+        stats, parameters = variables['batch_stats'], variables.get('params', {})
+    found = {}
+    for path, layer in layers_of(stats).items():
+        beside = functools.reduce(lambda t, k: t.get(k, {}), path, parameters)
+        values = _values_of(beside) | _values_of(layer)
+        found['/'.join(map(str, path))] = _read(values, epsilon)
+    return found
+
+
+def _values_of(layer: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {
+        name: np.asarray(value, np.float64)
+        for name, value in layer.items()
+        if not isinstance(value, Mapping)
+    }
+
+
+def _read(layer: Mapping[str, np.ndarray], epsilon: float) -> Health:
+    mean, var = layer['mean'], layer['var']
+    size, deviation = np.abs(mean), np.sqrt(np.maximum(var, 0))
+    with np.errstate(divide='ignore', invalid='ignore'):
+        ratio = np.where(size == 0, 0 * deviation, size / deviation)
+    return Health(
+        features=mean.size,
+        untouched=int(np.sum((mean == 0) & (var == 1))),
+        smallest_variance=float(np.fmin.reduce(var, axis=None)),
+        largest_mean_over_deviation=float(np.fmax.reduce(ratio, axis=None)),
+        below_epsilon=int(np.sum(var < epsilon)),
+        nonfinite=int(sum(np.sum(~np.isfinite(value)) for value in layer.values())),
+    )
