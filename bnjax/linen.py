@@ -129,6 +129,7 @@ class BatchNorm(nn.Module):
                 statistics[name].value = value
         return y
 
+    @nn.nowrap
     def _statistics(self, shape: tuple[int, ...]) -> dict[str, nn.Variable]:
         initial = {'mean': jnp.zeros, 'var': jnp.ones}
         if self.debias or self.momentum is None:
@@ -138,6 +139,7 @@ class BatchNorm(nn.Module):
             for name, init in initial.items()
         }
 
+    @nn.nowrap
     def _affine(
         self, shape: tuple[int, ...]
     ) -> tuple[jax.Array | None, jax.Array | None]:

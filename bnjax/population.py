@@ -169,9 +169,9 @@ def _moments_of_calls(result: Any, layers: Mapping[Path, Tree]) -> ByLayer:
     for path, layer in layers.items():
         sown = functools.reduce(lambda t, k: t.get(k, {}), ('moments', *path), changed)
         if 'batch' not in sown:
-            layer = '/'.join(map(str, ('batch_stats', *path)))
+            place = '/'.join(map(str, ('batch_stats', *path)))
             raise ValueError(
-                f'there are no moments of {layer}; run this layer, a bnjax BatchNorm, '
+                f'there are no moments of {place}; run this layer, a bnjax BatchNorm, '
                 'in training form and pass on what is returned by '
                 "model.apply(..., mutable=['batch_stats', 'moments'])"
             )

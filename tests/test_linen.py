@@ -245,3 +245,9 @@ def test_rematerialisation_updates_statistics_once():
         return jax.grad(loss, has_aux=True)(variables['params'])
 
     assert_same(f(again), f(plain))
+
+
+def test_a_summary_shows_the_layer_and_nothing_inside_it():
+    how = {'show_repeated': True, 'compute_flops': True}
+    shown = Net(BatchNorm).tabulate(KEY, X, True, **how)
+    assert 'BatchNorm' in shown and '_statistics' not in shown

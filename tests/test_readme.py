@@ -3,6 +3,8 @@
 import pathlib
 import re
 
+import numpy as np
+
 import bnjax
 from bnjax.cli import field_table
 
@@ -56,3 +58,22 @@ def test_the_config_in_the_readme_runs(tmp_path):
     asked = study.load(str(tmp_path / 'decay.py'), {})
     assert len(asked.trials) == 15
     assert asked.swept == ('optimizer.weight_decay',)
+
+
+def test_the_code_of_the_page_on_batch_norm_runs():
+    page = pathlib.Path(__file__).parents[1] / 'docs' / 'batch_norm.md'
+    names: dict[str, object] = {}
+    for code in re.findall(r'```python\n(.*?)```', page.read_text(), re.DOTALL):
+        exec(code, names)
+    check_renormalisation(names['batch_renorm'])
+
+
+def check_renormalisation(batch_renorm):
+    """Where nothing is clipped it normalises by the running statistics."""
+    x = np.random.default_rng(0).normal(size=(64, 3)).astype('f4')
+    running = bnjax.Moments(*np.float32([[0.1] * 3, [0.9] * 3, [1] * 3]))
+    y, _ = batch_renorm(x, running, 2.0 * np.ones(3), np.ones(3))
+    expected = 2 * (x - 0.1) / np.sqrt(0.9 + 1e-5) + 1
+    np.testing.assert_allclose(y, expected, 1e-4, 1e-4)
+    y, _ = batch_renorm(x + 100, running, np.ones(3), np.zeros(3), r_max=1, d_max=5)
+    np.testing.assert_allclose(y.mean(0), 5, 1e-4)
