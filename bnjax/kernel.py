@@ -33,9 +33,9 @@ def weighted_moments(
     x: jax.Array, weights: jax.Array | None, layout: Reduction
 ) -> Moments:
     """Moments of the features of ``x``; ``weights`` have its rank."""
-    x = x.astype(stats_dtype(x))
-    parts = [weigh(v, weights).sum(layout.reduced) for v in (x, x * x)]
-    sums = layout.over_devices(count(x, weights, layout), *parts)
+    wide = x.astype(stats_dtype(x))
+    parts = [weigh(v, weights).sum(layout.reduced) for v in (wide, wide * wide)]
+    sums = layout.over_devices(count(wide, weights, layout), *parts)
     # Of all groups, for they branch together; nan, the inf - inf of squares beyond
     # the dtype, counts as lost.
     every = _uncentred(sums)
@@ -60,7 +60,7 @@ def _centred(layout: Reduction) -> Callable[..., Moments]:
     """
 
     def centred(x: jax.Array, weights: jax.Array | None, rough: Moments) -> Moments:
-        d = x - layout.expand(rough.mean)
+        d = x.astype(rough.mean.dtype) - layout.expand(rough.mean)
         sums = layout.total(weigh(d, weights), weigh(d * d, weights))
         shift, square = per_count(sums, rough.count)
         var = jnp.maximum(square - shift * shift, 0)

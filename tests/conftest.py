@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 # torch is no dependency: these compare with it where it is.
-collect_ignore = [] if importlib.util.find_spec('torch') else ['test_interop_torch.py']
+collect_ignore_glob = [] if importlib.util.find_spec('torch') else ['*_torch.py']
 
 
 def needs_tfds(name: str) -> pytest.MarkDecorator:

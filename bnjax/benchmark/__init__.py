@@ -1,0 +1,5 @@
+"""How fast bnjax is beside others: ``python -m bnjax.benchmark layer``.
+
+Each measurement runs in a process of its own, the sides in turn, for machines are
+noisy: trust the ratios.
+"""
