@@ -10,35 +10,26 @@ import numpy as np
 Scalar: TypeAlias = float | jax.Array
 
 
-def as_floats(x: Any) -> jax.Array:
-    """``x`` as an array of floats, or why it is none."""
-    try:
-        x = jnp.asarray(x)
-    except (TypeError, ValueError) as error:
+def as_floats(value: Any, name: str = 'x') -> jax.Array:
+    """The value as an array, which must hold floats."""
+    dtype = _dtype(name, value)
+    if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
-            f'x is a {type(x).__name__}; give an array of floats'
-        ) from error
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(
-            f'x has dtype {x.dtype}; batch norm takes floats: '
-            'cast it first, for example x.astype(jnp.float32)'
+            f'{name} has dtype {dtype}; batch norm takes floats: '
+            'cast it first, for example to jnp.float32'
         )
-    return x
+    return jnp.asarray(value)
 
 
 def check_weights(where: Any, x: jax.Array, name: str = 'where') -> jax.Array | None:
     """Returns ``where`` with the rank of ``x``, or says why it does not fit."""
     if where is None:
         return None
-    try:
-        where = jnp.asarray(where)
-    except (TypeError, ValueError) as error:
-        kind = type(where).__name__
-        raise TypeError(f'{name} is a {kind}; give an array of booleans') from error
-    if not (where.dtype == bool or jnp.issubdtype(where.dtype, jnp.floating)):
+    where = np.asarray(where) if isinstance(where, bool) else where
+    dtype = _dtype(name, where)
+    if not any(jnp.issubdtype(dtype, kind) for kind in (jnp.bool_, jnp.floating)):
         raise TypeError(
-            f'{name} has dtype {where.dtype}; '
-            'give a mask of booleans or weights of floats'
+            f'{name} has dtype {dtype}; give a mask of booleans or weights of floats'
         )
     try:
         fits = jnp.broadcast_shapes(where.shape, x.shape) == x.shape
@@ -49,21 +40,37 @@ def check_weights(where: Any, x: jax.Array, name: str = 'where') -> jax.Array | 
             f'{name} of shape {where.shape} does not broadcast to x of shape '
             f'{x.shape}; give one entry, or 1, along each axis'
         )
-    return where.reshape((1,) * (x.ndim - where.ndim) + where.shape)
+    shape = (1,) * (x.ndim - where.ndim) + where.shape
+    return jnp.asarray(where).reshape(shape)
 
 
-def check_features(
-    x: jax.Array, features: tuple[int, ...], **values: jax.Array | None
-) -> None:
-    """Refuses values that are not one for each feature; they would broadcast unseen."""
+def check_features(x: jax.Array, features: tuple[int, ...], **values: Any) -> None:
+    """Refuses values that are not floats, or not one for each feature of ``x``."""
     expected = tuple(x.shape[a] for a in features)
     for name, value in values.items():
-        if value is not None and jnp.shape(value) != expected:
+        if value is not None and as_floats(value, name).shape != expected:
             raise ValueError(
                 f'{name} has shape {jnp.shape(value)}, but x of shape {x.shape} has '
                 f'features of shape {expected} on axis {features}; '
                 'pass one value per feature'
             )
+
+
+def check_moments(**sets: Any) -> None:
+    """Refuses what are no ``Moments``."""
+    for name, value in sets.items():
+        if getattr(value, '_fields', ()) != ('mean', 'var', 'count'):
+            kind = type(value).__name__
+            raise TypeError(f'{name} is a {kind}; give Moments(mean, var, count)')
+
+
+def check_same_features(**sets: Any) -> None:
+    """Refuses moments of different features, which would broadcast unseen."""
+    check_moments(**sets)
+    fields = [(n, f, jnp.shape(v)) for n in sets for f, v in sets[n]._asdict().items()]
+    if len({shape for _, _, shape in fields}) > 1:
+        shapes = ', '.join(f'{name}.{field} {shape}' for name, field, shape in fields)
+        raise ValueError(f'moments must all have the shape of the features: {shapes}')
 
 
 def check_momentum(momentum: Scalar | None) -> None:
@@ -80,20 +87,27 @@ def check_epsilon(epsilon: Scalar) -> None:
 
 
 def check_size(name: str, size: int) -> None:
-    """Refuses a group of less than one example."""
-    if isinstance(size, bool) or not isinstance(size, (int, np.integer)):
-        raise TypeError(f'{name}={size!r} must be a whole number of examples')
+    """Refuses what is not a whole number of at least one."""
+    if isinstance(size, bool) or not isinstance(size, int | np.integer):
+        raise TypeError(f'{name}={size!r} must be a whole number')
     if size < 1:
-        raise ValueError(f'{name}={size} examples make no group; give at least 1')
+        raise ValueError(f'{name}={size} must be at least 1')
 
 
 def _check_number(
     name: str, value: Any, fits: Callable[[Any], bool], meaning: str
 ) -> None:
-    numbers = (int, float, np.number, np.ndarray, jax.Array)
+    numbers = int | float | np.number | np.ndarray | jax.Array
     if not isinstance(value, numbers) or isinstance(value, bool):
         raise TypeError(f'{name}={value!r} must be a number {meaning}')
     if jnp.shape(value):
         raise ValueError(f'{name} of shape {jnp.shape(value)} must be one number')
     if not isinstance(value, jax.core.Tracer) and not fits(value):
         raise ValueError(f'{name}={value} must be a number {meaning}')
+
+
+def _dtype(name: str, value: Any) -> Any:
+    if not hasattr(value, 'dtype'):
+        kind = 'None' if value is None else f'a {type(value).__name__}'
+        raise TypeError(f'{name} is {kind}; give an array')
+    return value.dtype

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 
-from bnjax.checks import Scalar, check_epsilon
+from bnjax.checks import Scalar, as_floats, check_epsilon, check_moments
 from bnjax.moments import Moments
 
 Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
@@ -68,15 +68,18 @@ def fold(
     [[1. 1.]]
     [-0.5  -0.25]
     """
-    kernel = jnp.asarray(kernel)
+    kernel = as_floats(kernel, 'kernel')
     check_epsilon(epsilon)
+    check_moments(moments=moments)
     _check_kernel(kernel)
-    mean, var = jnp.asarray(moments.mean), jnp.asarray(moments.var)
+    mean, var = as_floats(moments.mean, 'mean'), as_floats(moments.var, 'var')
     inputs, outputs = kernel.shape[-2:]
     groups = 1 if next_padding is None else _groups_of_next(kernel, mean)
     features = outputs if next_padding is None else groups * inputs
     _check(features, kernel, mean=mean, var=var, scale=scale, shift=shift)
     _check(outputs, kernel, bias=bias)
+    if next_padding is not None:
+        _check_padding(next_padding, kernel)
 
     dtype = jnp.result_type(jnp.float32, kernel, mean, var)
     wide, mean = kernel.astype(dtype), mean.astype(dtype)
@@ -86,7 +89,6 @@ def fold(
     if next_padding is None:
         b = gain * (b - mean) + beta
     else:
-        _check_padding(next_padding, kernel)
         gain, offset = (
             jnp.repeat(v.reshape(groups, inputs), outputs // groups, axis=0).T
             for v in (gain, beta - gain * mean)
@@ -103,13 +105,11 @@ def _check_kernel(kernel: jax.Array) -> None:
             f'kernel has shape {kernel.shape}; its last two axes must be input and '
             'output features, as in Flax'
         )
-    if not jnp.issubdtype(kernel.dtype, jnp.floating):
-        raise TypeError(f'kernel has dtype {kernel.dtype}; fold first, then quantise')
 
 
 def _check(features: int, kernel: jax.Array, **values: jax.Array | None) -> None:
     for name, value in values.items():
-        if value is not None and jnp.shape(value) != (features,):
+        if value is not None and as_floats(value, name).shape != (features,):
             raise ValueError(
                 f'{name} has shape {jnp.shape(value)}, but with a kernel of shape '
                 f'{kernel.shape} it must be ({features},), one value per feature'

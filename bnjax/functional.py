@@ -8,6 +8,7 @@ from bnjax.checks import (
     as_floats,
     check_epsilon,
     check_features,
+    check_moments,
     check_weights,
 )
 from bnjax.kernel import normalized, normalized_by_own, weighted_moments
@@ -143,6 +144,7 @@ def normalize(
     x = as_floats(x)
     layout = reduction(x, axis)
     check_epsilon(epsilon)
+    check_moments(moments=moments)
     values = {'mean': moments.mean, 'var': moments.var, 'scale': scale, 'bias': bias}
     check_features(x, layout.features, **values)
     return normalized(x, moments, scale, bias, epsilon, layout)

@@ -4,7 +4,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from bnjax.checks import Scalar, as_floats, check_size, check_weights
+from bnjax.checks import (
+    Scalar,
+    as_floats,
+    check_epsilon,
+    check_features,
+    check_size,
+    check_weights,
+)
 from bnjax.functional import batch_norm
 from bnjax.moments import Moments, pool
 from bnjax.reduction import Axis, reduction
@@ -45,10 +52,12 @@ def ghost_batch_norm(
     [-1.  1. -1.  1.] [11.]
     """
     check_size('size', size)
+    check_epsilon(epsilon)
     x = as_floats(x)
     layout = reduction(x, axis)
     if not layout.reduced:
         raise ValueError(f'x of shape {x.shape} has feature axes only; add examples')
+    check_features(x, layout.features, scale=scale, bias=bias)
     examples = layout.reduced[0]
     n = x.shape[examples]
     counted = check_weights(where, x)

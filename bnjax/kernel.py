@@ -91,15 +91,14 @@ def _moments_tangent(
 ) -> Moments:
     r"""How the moments of ``x`` move with ``x``; the weights are constants.
 
-    .. math:: d\mu = \overline{dx}, \quad
-              d\sigma^2 = 2\,(\overline{x\,dx} - \mu\,\overline{dx})
+    .. math:: d\mu = \overline{dx}, \quad d\sigma^2 = 2\,\overline{(x - \mu)\,dx}
     """
-    dtype = stats_dtype(x)
+    # Centred: transposed, this is no sum, and exact where a feature is constant.
+    d = x.astype(batch.mean.dtype) - vary_like(layout.expand(batch.mean), x)
     # Selected before they are multiplied: a transposed 0 * nan would be nan.
-    x, dx = (select(v.astype(dtype), weights) for v in (x, dx))
-    sums = layout.total(weigh(dx, weights), weigh(x * dx, weights))
-    dmean, dcross = per_count(sums, batch.count)
-    dvar = 2 * (dcross - batch.mean * dmean)
+    d, dx = (select(v, weights) for v in (d, dx.astype(d.dtype)))
+    sums = layout.total(weigh(dx, weights), weigh(2 * d * dx, weights))
+    dmean, dvar = per_count(sums, batch.count)
     return Moments(dmean, dvar, jnp.zeros_like(batch.count))
 
 

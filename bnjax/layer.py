@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from bnjax.checks import (
     as_floats,
     check_epsilon,
-    check_features,
     check_momentum,
     check_size,
     check_weights,
@@ -71,7 +70,6 @@ def call(
     Which statistics normalise and whether the running ones move are two choices.
     """
     axis, size = layer.axis, layer.ghost_batch_size
-    check_features(x, reduction(x, axis).features, mean=statistics['mean'])
     x = x.astype(jnp.promote_types(x.dtype, dtype))
     running = Moments(**{'count': jnp.ones_like(statistics['mean']), **statistics})
     to_update = layer.update_running_average

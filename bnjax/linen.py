@@ -108,6 +108,7 @@ class BatchNorm(nn.Module):
                 'use_running_average', self.use_running_average, use_running_average
             )
             x, shape = layer.check(self, x, mask)
+            self._check_stored(x, shape)
             statistics = self._statistics(shape)
             scale, bias = self._affine(shape)
             training = not self.is_initializing()
@@ -128,6 +129,18 @@ class BatchNorm(nn.Module):
             for name, value in new.items():
                 statistics[name].value = value
         return y
+
+    @nn.nowrap
+    def _check_stored(self, x: jax.Array, shape: tuple[int, ...]) -> None:
+        stored = nn.unbox(self.variables)
+        for collection in ('params', 'batch_stats'):
+            for name, value in stored.get(collection, {}).items():
+                if jnp.shape(value) != shape:
+                    raise ValueError(
+                        f'{name} is stored with shape {jnp.shape(value)}, but x of '
+                        f'shape {x.shape} has features of shape {shape} on axis '
+                        f'{self.axis}; make them equal'
+                    )
 
     @nn.nowrap
     def _statistics(self, shape: tuple[int, ...]) -> dict[str, nn.Variable]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bnjax.checks import Scalar, check_momentum
+from bnjax.checks import Scalar, check_momentum, check_same_features
 from bnjax.reduction import per_count
 
 
@@ -33,9 +33,9 @@ class Moments(NamedTuple):
 def merge(a: Moments, b: Moments) -> Moments:
     r"""Moments of the union of two sets: associative and commutative.
 
-    .. math:: n = n_a + n_b, \quad f = n_b / n, \quad \delta = \mu_b - \mu_a, \quad
-              \mu = \mu_a + f \delta, \quad
-              \sigma^2 = (1 - f) \sigma_a^2 + f \sigma_b^2 + f (1 - f) \delta^2
+    .. math:: n = n_a + n_b, \quad p = n_a / n, \quad q = n_b / n, \quad
+              \mu = p \mu_a + q \mu_b, \quad
+              \sigma^2 = p \sigma_a^2 + q \sigma_b^2 + p q (\mu_b - \mu_a)^2
 
     (Chan, Golub & LeVeque 1979.) The moments of nothing change nothing.
 
@@ -47,12 +47,13 @@ def merge(a: Moments, b: Moments) -> Moments:
     >>> print(bnjax.merge(bnjax.moments(x[:1]), bnjax.moments(x[1:])).mean)
     [3.]
     """
-    check_same_features(a, b)
+    check_same_features(a=a, b=b)
     count = a.count + b.count
-    f = per_count(b.count, count)
+    p, q = per_count(a.count, count), per_count(b.count, count)
     delta = b.mean - a.mean
-    var = (1 - f) * a.var + f * b.var + f * (1 - f) * delta * delta
-    return Moments(a.mean + f * delta, var, count)
+    # From the larger set: 1 - f would be rounded where f is small.
+    mean = jnp.where(p > q, a.mean + q * delta, b.mean - p * delta)
+    return Moments(mean, p * a.var + q * b.var + p * q * delta * delta, count)
 
 
 def pool(parts: Moments, axis: int = 0) -> Moments:
@@ -117,7 +118,7 @@ def update(
     [3.] [2.5] [1.]
     """
     check_momentum(momentum)
-    check_same_features(running, batch)
+    check_same_features(running=running, batch=batch)
     kept, added = (1.0, 1.0) if momentum is None else (momentum, 1 - momentum)
     count = kept * running.count + added
     # Nothing seen before and nothing to add (momentum 1) is nothing, not 0 / 0.
@@ -138,12 +139,3 @@ def update(
         average(running.var, var),
         jnp.where(seen, count, running.count).astype(running.count.dtype),
     )
-
-
-def check_same_features(a: Moments, b: Moments) -> None:
-    """Refuses moments of different features, which would broadcast unseen."""
-    if jnp.shape(a.mean) != jnp.shape(b.mean):
-        raise ValueError(
-            f'moments of features of shape {jnp.shape(a.mean)} do not go with those '
-            f'of shape {jnp.shape(b.mean)}; give moments of the same features'
-        )

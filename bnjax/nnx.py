@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bnjax import layer
+from bnjax.checks import check_size
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -76,8 +77,11 @@ class BatchNorm(nnx.BatchNorm):
         """Takes the keywords of ``flax.nnx.BatchNorm`` and five of its own.
 
         Raises:
-          TypeError: a keyword is not known.
+          TypeError: a keyword is not known, or ``num_features`` no whole number.
+          ValueError: ``num_features`` is below 1.
         """
+        with layer.named(type(self).__name__):
+            check_size('num_features', num_features)
         super().__init__(num_features, **fields)
         self.update_running_average = update_running_average
         self.debias = debias

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 Axis: TypeAlias = int | Sequence[int]
@@ -58,7 +59,7 @@ def reduction(
     """Checks the axes against ``x`` and says what is summed."""
     if x.ndim == 0:
         raise ValueError('x is a scalar; batch norm needs an array with a feature axis')
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = _whole_numbers(axis)
     if any(not -x.ndim <= a < x.ndim for a in axes):
         raise ValueError(
             f'axis={axis} is outside x of shape {x.shape}; '
@@ -71,6 +72,13 @@ def reduction(
     return Reduction(features, reduced, axis_name, _partition(groups, axis_name))
 
 
+def _whole_numbers(axis: Any) -> tuple[int, ...]:
+    axes = tuple(axis) if isinstance(axis, Sequence) else (axis,)
+    if not all(isinstance(a, int | np.integer) for a in axes):
+        raise TypeError(f'axis={axis!r} must be a whole number or a tuple of them')
+    return axes
+
+
 def _partition(
     groups: Groups | None, axis_name: AxisName | None
 ) -> tuple[tuple[int, ...], ...] | None:
@@ -80,22 +88,34 @@ def _partition(
         return None
     if axis_name is None:
         raise ValueError(f'axis_index_groups={groups} needs axis_name; give both')
-    rows = tuple(tuple(int(i) for i in group) for group in groups)
+    expected = (
+        f'each index along axis_name={axis_name!r}, of size {size}, once, '
+        'for example [[0, 1], [2, 3]] for 4'
+    )
+    try:
+        rows = tuple(tuple(map(int, group)) for group in groups)
+    except TypeError as error:
+        message = f'axis_index_groups={groups} must be lists that hold {expected}'
+        raise TypeError(message) from error
     if sorted(i for row in rows for i in row) != list(range(size)):
-        raise ValueError(
-            f'axis_index_groups={groups} must hold each index along axis_name='
-            f'{axis_name!r}, of size {size}, once, for example [[0, 1], [2, 3]] for 4'
-        )
+        raise ValueError(f'axis_index_groups={groups} must hold {expected}')
     return rows
 
 
 def _number_of_devices(axis_name: AxisName | None) -> int:
+    if axis_name is None:
+        return 1
+    names = (axis_name,) if isinstance(axis_name, str) else axis_name
+    if not isinstance(names, tuple | list):
+        raise TypeError(f'axis_name={axis_name!r} must be a string, or a tuple of some')
+    if len(set(names)) < len(names):
+        raise ValueError(f'axis_name={axis_name!r} names an axis twice; name each once')
     try:
-        return 1 if axis_name is None else lax.axis_size(axis_name)
+        return lax.axis_size(axis_name)
     except NameError as error:
         raise ValueError(
             f'axis_name={axis_name!r} is not bound here; call this inside jax.vmap, '
-            'jax.pmap or jax.shard_map over an axis of that name, or leave it out'
+            'jax.pmap or jax.shard_map over an axis of that name, or give none'
         ) from error
 
 

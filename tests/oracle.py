@@ -164,15 +164,27 @@ def merge(a: Any, b: Any) -> Stats:
     return Stats(mean, var, count)
 
 
-def update(running: Any, batch: Any, momentum: float | None) -> Stats:
+def update(
+    running: Any,
+    batch: Any,
+    momentum: float | None,
+    unbiased: bool = False,
+    skip_nonfinite: bool = False,
+) -> Stats:
     """`momentum` is the fraction kept; None averages all batches alike."""
     old = Stats(*map(widen, running))
     keep, take = (1.0, 1.0) if momentum is None else (momentum, 1 - momentum)
     count = keep * old.count + take
     seen = (widen(batch.count) > 0) & (count > 0)
+    if skip_nonfinite:
+        seen = seen & np.isfinite(batch.mean) & np.isfinite(batch.var)
+    n, batch_mean, batch_var = (
+        np.where(seen, s, 0) for s in (batch.count, batch.mean, batch.var)
+    )
+    batch_var = batch_var * (n / np.maximum(n - 1, 1) if unbiased else 1)
     divisor = np.where(seen, count, 1)
-    mean = (keep * old.count * old.mean + take * batch.mean) / divisor
-    var = (keep * old.count * old.var + take * batch.var) / divisor
+    mean = (keep * old.count * old.mean + take * batch_mean) / divisor
+    var = (keep * old.count * old.var + take * batch_var) / divisor
     new = (mean, var, count)
     return Stats(*(np.where(seen, n, o) for n, o in zip(new, old, strict=True)))
 

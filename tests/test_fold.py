@@ -187,7 +187,7 @@ def test_shapes_that_do_not_go_together(kernel, bias, scale, mean, padding, mess
 
 def test_integers_and_a_vanishing_epsilon_are_refused():
     running = Moments(*np.ones((3, 6), 'f4'))
-    with pytest.raises(TypeError, match='kernel has dtype int8; fold first'):
+    with pytest.raises(TypeError, match='kernel has dtype int8'):
         fold(np.ones((4, 6), 'int8'), None, None, None, running)
-    with pytest.raises(ValueError, match='epsilon=0 must be above 0'):
+    with pytest.raises(ValueError, match='epsilon=0 must be'):
         fold(np.ones((4, 6), 'f4'), None, None, None, running, epsilon=0)

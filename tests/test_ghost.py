@@ -29,17 +29,6 @@ def test_each_ghost_batch_is_normalised_by_itself(size, axis):
     np.testing.assert_array_equal(batch.count, 15)
 
 
-def test_a_mask_holds_in_ghost_batches():
-    x = np.where(np.arange(6)[:, None] == 1, np.nan, RNG.normal(size=(6, 2)))
-    where = np.isfinite(x[:, :1])
-    y, batch = ghost_batch_norm(jnp.float32(x), 3, where=where)
-    kept = x[[0, 2]]
-    expected = (kept - kept.mean(0)) / np.sqrt(kept.var(0) + 1e-5)
-    np.testing.assert_allclose(y[jnp.array([0, 2])], expected, 1e-4, 1e-5)
-    np.testing.assert_allclose(batch.mean, np.nanmean(x, 0), 1e-5)
-    assert (y[1] == 0).all() and (batch.count == 5).all()
-
-
 def test_devices_keep_statistics_of_all_ghost_batches():
     x = RNG.normal(size=(3, 4, 2)).astype(np.float32)
     layer = bnjax.linen.BatchNorm(
@@ -70,8 +59,3 @@ def test_pooling_is_merging_one_after_the_other():
     stacked = bnjax.Moments(*(jnp.stack(v) for v in zip(*parts, strict=True)))
     for a, b in zip(pool(stacked), merged, strict=True):
         np.testing.assert_allclose(a, b, 1e-5)
-
-
-def test_ghost_batches_need_a_size():
-    with pytest.raises(ValueError, match='size=0'):
-        ghost_batch_norm(jnp.ones((2, 3)), 0)
