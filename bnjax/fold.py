@@ -7,7 +7,13 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 
-from bnjax.checks import Scalar, as_floats, check_epsilon, check_moments
+from bnjax.checks import (
+    Scalar,
+    as_floats,
+    check_epsilon,
+    check_moments,
+    check_size,
+)
 from bnjax.moments import Moments
 
 Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
@@ -22,6 +28,7 @@ def fold(
     *,
     epsilon: Scalar = 1e-5,
     next_padding: Padding | None = None,
+    next_groups: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
     r"""Kernel and bias of the one layer equal to a layer and its trained batch norm.
 
@@ -50,6 +57,7 @@ def fold(
       epsilon: of batch norm, > 0; may be traced.
       next_padding: ``None`` when batch norm follows the layer. When it precedes the
         layer, the padding there, as Flax takes it; ``'VALID'`` for a dense layer.
+      next_groups: of that layer (``feature_group_count``), a convolution.
 
     Returns:
       The kernel with its shape and dtype, and a bias ``(out,)`` of the dtype of
@@ -74,12 +82,17 @@ def fold(
     _check_kernel(kernel)
     mean, var = as_floats(moments.mean, 'mean'), as_floats(moments.var, 'var')
     inputs, outputs = kernel.shape[-2:]
-    groups = 1 if next_padding is None else _groups_of_next(kernel, mean)
-    features = outputs if next_padding is None else groups * inputs
+    check_size('next_groups', next_groups)
+    features = outputs if next_padding is None else next_groups * inputs
     _check(features, kernel, mean=mean, var=var, scale=scale, shift=shift)
     _check(outputs, kernel, bias=bias)
     if next_padding is not None:
         _check_padding(next_padding, kernel)
+    if outputs % next_groups:
+        raise ValueError(
+            f'next_groups={next_groups} must divide the {outputs} outputs of a kernel '
+            f'of shape {kernel.shape}'
+        )
 
     dtype = jnp.result_type(jnp.float32, kernel, mean, var)
     wide, mean = kernel.astype(dtype), mean.astype(dtype)
@@ -90,7 +103,7 @@ def fold(
         b = gain * (b - mean) + beta
     else:
         gain, offset = (
-            jnp.repeat(v.reshape(groups, inputs), outputs // groups, axis=0).T
+            jnp.repeat(v.reshape(-1, inputs), outputs // next_groups, axis=0).T
             for v in (gain, beta - gain * mean)
         )
         # Not a product of matrices, which accelerators round to fewer bits.
@@ -114,20 +127,6 @@ def _check(features: int, kernel: jax.Array, **values: jax.Array | None) -> None
                 f'{name} has shape {jnp.shape(value)}, but with a kernel of shape '
                 f'{kernel.shape} it must be ({features},), one value per feature'
             )
-
-
-def _groups_of_next(kernel: jax.Array, mean: jax.Array) -> int:
-    inputs, outputs = kernel.shape[-2:]
-    groups = mean.size // inputs
-    most = 1 if kernel.ndim == 2 else outputs  # a dense layer has no groups
-    fits = 0 < groups <= most and groups * inputs == mean.size
-    if not fits or outputs % groups:
-        raise ValueError(
-            f'mean has shape {mean.shape}, but the kernel of the next layer has shape '
-            f'{kernel.shape}; its axis -2 must hold the features of batch norm, or '
-            'in a grouped convolution as many of them as one group takes'
-        )
-    return groups
 
 
 def _check_padding(padding: Padding, kernel: jax.Array) -> None:

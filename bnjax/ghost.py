@@ -12,8 +12,8 @@ from bnjax.checks import (
     check_size,
     check_weights,
 )
-from bnjax.functional import batch_norm
-from bnjax.moments import Moments, pool
+from bnjax.functional import batch_norm, moments
+from bnjax.moments import Moments
 from bnjax.reduction import Axis, reduction
 
 
@@ -39,8 +39,7 @@ def ghost_batch_norm(
       scale, bias, axis, epsilon, where: as for ``batch_norm``.
 
     Returns:
-      ``y`` of the shape and dtype of ``x``, and the ``Moments`` of the groups pooled,
-      which are those of the whole batch.
+      ``y`` of the shape and dtype of ``x``, and the ``Moments`` of the whole batch.
 
     Raises:
       TypeError, ValueError: as ``batch_norm``, or ``size`` is below 1.
@@ -84,7 +83,7 @@ def ghost_batch_norm(
         value = jnp.expand_dims(jnp.asarray(value), at)
         return jnp.repeat(value, -(-n // size), at)
 
-    y, groups = batch_norm(
+    y, _ = batch_norm(
         grouped(x),
         for_each_group(scale),
         for_each_group(bias),
@@ -95,4 +94,6 @@ def ghost_batch_norm(
     shape = list(x.shape)
     shape[examples] = -1
     y = y.reshape(shape)
-    return lax.slice_in_dim(y, 0, n, axis=examples), pool(groups, at)
+    # Not the groups' moments pooled: far from 0 their means are rounded.
+    whole = moments(x, axis=axis, where=where)
+    return lax.slice_in_dim(y, 0, n, axis=examples), whole

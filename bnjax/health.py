@@ -65,10 +65,15 @@ def health(variables: Mapping[str, Any], epsilon: float = 1e-5) -> dict[str, Hea
 
 def _values_of(layer: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {
-        name: np.asarray(value, np.float64)
+        name: np.asarray(_unboxed(value), np.float64)
         for name, value in layer.items()
         if not isinstance(value, Mapping)
     }
+
+
+def _unboxed(value: Any) -> Any:
+    """Flax has what is partitioned in a box."""
+    return value.unbox() if hasattr(value, 'unbox') else value
 
 
 def _read(layer: Mapping[str, np.ndarray], epsilon: float) -> Health:

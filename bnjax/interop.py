@@ -19,6 +19,7 @@ from flax import nnx
 
 import bnjax.linen
 import bnjax.nnx
+from bnjax.checks import check_momentum
 
 Fields: TypeAlias = dict[str, Any]
 Variables: TypeAlias = Mapping[str, Any]
@@ -64,6 +65,7 @@ def from_torch(
     >>> fields['momentum'], variables['batch_stats']
     (0.9, {'mean': Array([3.], dtype=float32), 'var': Array([4.], dtype=float32)})
     """
+    check_momentum(momentum)
     arrays = {name: _array(value) for name, value in state.items() if value is not None}
     _check_torch_names(arrays)
     values = {ours: arrays[its] for ours, its in TORCH_NAMES.items() if its in arrays}
@@ -217,6 +219,7 @@ def _read(
 ) -> tuple[bnjax.linen.BatchNorm, dict[str, jax.Array]]:
     """The layer, for its defaults and to refuse unknown fields; its values by name."""
     layer = bnjax.linen.BatchNorm(**fields)
+    variables = flax.linen.unbox(variables)
     stats = variables.get('batch_stats', {})
     found = {**variables.get('params', {}), **stats}
     needed, known = {'mean', 'var'}, {*TORCH_NAMES, 'count'}

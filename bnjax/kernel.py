@@ -16,6 +16,7 @@ from bnjax.moments import Moments
 from bnjax.reduction import (
     Reduction,
     count,
+    counted,
     per_count,
     select,
     stats_dtype,
@@ -35,7 +36,9 @@ def weighted_moments(
     """Moments of the features of ``x``; ``weights`` have its rank."""
     wide = x.astype(stats_dtype(x))
     parts = [weigh(v, weights).sum(layout.reduced) for v in (wide, wide * wide)]
-    sums = layout.over_devices(count(wide, weights, layout), *parts)
+    # Placed like the sums, where the features are divided over a mesh.
+    number = count(wide, weights, layout) + jnp.zeros_like(parts[0])
+    sums = layout.over_devices(number, *parts)
     # Of all groups, for they branch together; nan, the inf - inf of squares beyond
     # the dtype, counts as lost.
     every = _uncentred(sums)
@@ -46,7 +49,8 @@ def weighted_moments(
 
 def _uncentred(sums: jax.Array) -> Moments:
     """Moments by E[x^2] - E[x]^2 of stacked counts, sums and sums of squares."""
-    number, total, total_of_squares = sums
+    # Unstacked, not unpacked: that would lose how an explicit mesh divides them.
+    number, total, total_of_squares = jnp.unstack(sums)
     mean = per_count(total, number)
     var = per_count(total_of_squares, number) - mean * mean
     return Moments(mean, jnp.maximum(var, 0), number)
@@ -62,7 +66,7 @@ def _centred(layout: Reduction) -> Callable[..., Moments]:
     def centred(x: jax.Array, weights: jax.Array | None, rough: Moments) -> Moments:
         d = x.astype(rough.mean.dtype) - layout.expand(rough.mean)
         sums = layout.total(weigh(d, weights), weigh(d * d, weights))
-        shift, square = per_count(sums, rough.count)
+        shift, square = jnp.unstack(per_count(sums, rough.count))
         var = jnp.maximum(square - shift * shift, 0)
         # A variance beyond the dtype is inf; inf - inf would make it nan.
         var = jnp.where(jnp.isfinite(square), var, square)
@@ -98,7 +102,7 @@ def _moments_tangent(
     # Selected before they are multiplied: a transposed 0 * nan would be nan.
     d, dx = (select(v, weights) for v in (d, dx.astype(d.dtype)))
     sums = layout.total(weigh(dx, weights), weigh(2 * d * dx, weights))
-    dmean, dvar = per_count(sums, batch.count)
+    dmean, dvar = jnp.unstack(per_count(sums, batch.count))
     return Moments(dmean, dvar, jnp.zeros_like(batch.count))
 
 
@@ -139,7 +143,7 @@ def normalized_by_own(
 
 def _void(x: jax.Array, weights: jax.Array | None) -> jax.Array | bool:
     """Where a non-finite value stands at weight 0."""
-    return False if weights is None else ~(weights > 0) & ~jnp.isfinite(x)
+    return False if weights is None else ~counted(weights) & ~jnp.isfinite(x)
 
 
 @normalized_by_own.defjvp
@@ -166,7 +170,7 @@ def _normalized_by_own_jvp(layout, primals, tangents):
         c = c + dbias
 
     # Spread over devices as one array, for its transpose is one sum over them.
-    a, c, dmean = vary_like(jnp.stack([a, c, dbatch.mean]), dx)
+    a, c, dmean = jnp.unstack(vary_like(jnp.stack([a, c, dbatch.mean]), dx))
     void = _void(x, weights)
     x = jnp.where(void, layout.expand(batch.mean), x)
     dx = jnp.where(void, layout.expand(dmean), dx)

@@ -90,7 +90,12 @@ def call(
     y = y.astype(dtype)
     if not to_update:
         return y, batch, {}
-    if batch is None or (size is not None and layer.axis_name is not None):
+    if (layer.debias or layer.momentum is None) and 'count' not in statistics:
+        raise ValueError(
+            'debias and momentum=None need the count of the running statistics; '
+            'give these fields when the layer is made'
+        )
+    if batch is None or size is not None:
         batch = moments(x, axis=axis, **over)
     new = update(
         running,

@@ -1,6 +1,6 @@
 """``BatchNorm`` for Flax Linen: swap it for ``flax.linen.BatchNorm``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -92,8 +92,8 @@ class BatchNorm(nn.Module):
         Args:
           x: an array of floats with the features on ``axis``.
           use_running_average: as the attribute; exactly one of the two is given.
-          mask: broadcastable to ``x``, true where a position counts; not looked
-            at with running statistics.
+          mask: broadcastable to ``x``, nonzero where a position counts (it holds no
+            weights); not looked at with running statistics.
 
         Returns:
           An array of the shape of ``x``.
@@ -124,8 +124,9 @@ class BatchNorm(nn.Module):
                 synced=training,  # init knows no axis names
             )
         if training:
-            if batch is not None:
-                self.sow('moments', 'batch', batch)  # nothing unless mutable
+            # Not under mutable=True: carried, the collection would grow.
+            if batch is not None and _names(self.scope.mutable, 'moments'):
+                self.sow('moments', 'batch', batch)
             for name, value in new.items():
                 statistics[name].value = value
         return y
@@ -133,20 +134,23 @@ class BatchNorm(nn.Module):
     @nn.nowrap
     def _check_stored(self, x: jax.Array, shape: tuple[int, ...]) -> None:
         stored = nn.unbox(self.variables)
-        for collection in ('params', 'batch_stats'):
-            for name, value in stored.get(collection, {}).items():
-                if jnp.shape(value) != shape:
-                    raise ValueError(
-                        f'{name} is stored with shape {jnp.shape(value)}, but x of '
-                        f'shape {x.shape} has features of shape {shape} on axis '
-                        f'{self.axis}; make them equal'
-                    )
+        values = {**stored.get('params', {}), **stored.get('batch_stats', {})}
+        for name in ('scale', 'bias', 'mean', 'var', 'count'):
+            if name in values and jnp.shape(values[name]) != shape:
+                raise ValueError(
+                    f'{name} is stored with shape {jnp.shape(values[name])}, but x of '
+                    f'shape {x.shape} has features of shape {shape} on axis '
+                    f'{self.axis}; make them equal'
+                )
 
     @nn.nowrap
     def _statistics(self, shape: tuple[int, ...]) -> dict[str, nn.Variable]:
         initial = {'mean': jnp.zeros, 'var': jnp.ones}
-        if self.debias or self.momentum is None:
-            initial['count'] = jnp.zeros
+        counted = self.debias or self.momentum is None
+        if counted and self.is_mutable_collection('batch_stats'):
+            # Statistics that come without a count are Flax's: theirs is 1.
+            stored = self.has_variable('batch_stats', 'mean')
+            initial['count'] = jnp.ones if stored else jnp.zeros
         return {
             name: self.variable('batch_stats', name, init, shape, jnp.float32)
             for name, init in initial.items()
@@ -162,3 +166,9 @@ class BatchNorm(nn.Module):
         if self.use_bias:
             bias = self.param('bias', self.bias_init, shape, self.param_dtype)
         return scale, bias
+
+
+def _names(mutable: Any, collection: str) -> bool:
+    """Whether a filter of Flax names the collection, and does not just take all."""
+    named = isinstance(mutable, Collection) and collection in mutable
+    return named or mutable == collection

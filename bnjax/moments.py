@@ -131,7 +131,9 @@ def update(
     total = jnp.where(seen, count, 1)
 
     def average(old: jax.Array, new: jax.Array) -> jax.Array:
-        mixed = (kept * running.count * old + added * new) / total
+        weight = kept * running.count
+        # Selected, for what has no weight may be infinite.
+        mixed = (jnp.where(weight > 0, weight * old, 0) + added * new) / total
         return jnp.where(seen, mixed, old).astype(old.dtype)
 
     return Moments(

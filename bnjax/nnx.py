@@ -103,8 +103,8 @@ class BatchNorm(nnx.BatchNorm):
         Args:
           x: an array of floats with the features on ``axis``.
           use_running_average: in place of the attribute, where given.
-          mask: broadcastable to ``x``, nonzero where a position counts; not looked
-            at with running statistics.
+          mask: broadcastable to ``x``, nonzero where a position counts (it holds no
+            weights); not looked at with running statistics.
 
         Returns:
           An array of the shape of ``x``.

@@ -74,7 +74,7 @@ def reduction(
 
 def _whole_numbers(axis: Any) -> tuple[int, ...]:
     axes = tuple(axis) if isinstance(axis, Sequence) else (axis,)
-    if not all(isinstance(a, int | np.integer) for a in axes):
+    if any(isinstance(a, bool) or not isinstance(a, int | np.integer) for a in axes):
         raise TypeError(f'axis={axis!r} must be a whole number or a tuple of them')
     return axes
 
@@ -125,9 +125,14 @@ def _group_of_this_device(axis_name: Any, groups: Groups) -> jax.Array:
     return table[lax.axis_index(axis_name)]
 
 
+def counted(weights: jax.Array) -> jax.Array:
+    """Where a position counts: a mask is true there, a weight positive."""
+    return weights if weights.dtype == bool else weights > 0
+
+
 def select(values: jax.Array, weights: jax.Array | None) -> jax.Array:
     """0 where the weight is 0, whatever stands there."""
-    return values if weights is None else jnp.where(weights > 0, values, 0)
+    return values if weights is None else jnp.where(counted(weights), values, 0)
 
 
 def weigh(values: jax.Array, weights: jax.Array | None) -> jax.Array:
@@ -150,13 +155,15 @@ def count(x: jax.Array, weights: jax.Array | None, layout: Reduction) -> jax.Arr
 
 
 def per_count(total: jax.Array, number: jax.Array) -> jax.Array:
-    """A mean from a sum; that of nothing is 0."""
+    """Means from sums, which may have axes in front; those of nothing are 0."""
+    number = jnp.expand_dims(number, range(total.ndim - number.ndim))
     return total / jnp.where(number > 0, number, 1)
 
 
 def stats_dtype(x: jax.Array) -> jnp.dtype:
     """float32, or float64 for float64 input."""
-    return jnp.promote_types(x.dtype, jnp.float32)
+    # Not by promotion, which JAX may be told to refuse.
+    return jnp.dtype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
 
 
 def vary_like(values: jax.Array, x: jax.Array) -> jax.Array:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 from modes import (
     ACROSS_PROCESSES,
@@ -31,6 +32,7 @@ from modes import (
     trials,
 )
 
+import bnjax
 from bnjax.ghost import ghost_batch_norm
 
 
@@ -90,6 +92,16 @@ def local_statistics() -> dict[str, Any]:
     return {'y': jax.jit(y)(x), 'x': jax.jit(dx)(x), 'sent': sent}
 
 
+def features_divided() -> dict[str, Any]:
+    """Under an explicit mesh whose devices have a feature each."""
+    x = np.random.default_rng(0).normal(size=(6, 4)).astype('f4')
+    with jax.set_mesh(mesh(AxisType.Explicit)):
+        divided = jax.device_put(x, P(None, 'data'))
+        y, batch = bnjax.batch_norm(divided, where=np.arange(6)[:, None] > 1)
+        dx = jax.grad(lambda x: (bnjax.batch_norm(x)[0] ** 3).sum())(divided)
+    return {'x': x, 'y': y, 'var': batch.var, 'dx': dx}
+
+
 def run(results: dict[str, Any], key: str, f: Callable, *args: Any) -> None:
     """Keeps what ``f`` returns, or why it does not, so that one mode fails alone."""
     try:
@@ -112,6 +124,7 @@ def everything() -> dict[str, Any]:
     for mode, f in TRIALS.items():
         run(results, f'trials/{mode}', f, trials())
     run(results, 'local', local_statistics)
+    run(results, 'features', features_divided)
     for name, case in CASES.items():
         run(results, f'collectives/{name}', count_collectives, *case)
     return results

@@ -103,7 +103,9 @@ def test_batch_norm_before_a_layer_folds_into_it(name, affine):
     if not affine:
         scale = shift = None
     want = in_float64(layer, params, batch_norm(x, scale, shift, running))
-    assert_folded(layer, params, x, want, scale, shift, running, next_padding=padding)
+    options = {'next_groups': getattr(layer, 'feature_group_count', 1)}
+    options['next_padding'] = padding
+    assert_folded(layer, params, x, want, scale, shift, running, **options)
 
 
 def test_a_dense_layer_upon_flattened_features_folds_as_a_convolution():
@@ -168,11 +170,18 @@ CONV, DENSE = (3, 3, 4, 6), (4, 6)
         (DENSE, None, (), 6, None, 'scale has shape (), but with a kernel of shape (4'),
         (CONV, (9, 9, 6), None, 6, None, 'bias has shape (9, 9, 6)'),
         ((6,), None, None, 6, None, 'kernel has shape (6,); its last two axes'),
-        (DENSE, None, None, 6, 'VALID', 'mean has shape (6,), but the kernel of the n'),
+        (
+            DENSE,
+            None,
+            None,
+            6,
+            'VALID',
+            'mean has shape (6,), but with a kernel',
+        ),
         (DENSE, None, None, 8, 'VALID', 'mean has shape (8,)'),
         (CONV, None, None, 2, 'VALID', 'mean has shape (2,)'),
         (CONV, None, None, 0, 'VALID', 'mean has shape (0,)'),
-        (CONV, None, None, 16, 'VALID', 'as many of them as one group takes'),
+        (CONV, None, None, 16, 'VALID', 'mean has shape (16,)'),
         (CONV, (4,), None, 4, 'VALID', 'it must be (6,), one value per feature'),
         (CONV, None, (6,), 4, 'VALID', 'it must be (4,), one value per feature'),
         (CONV, None, None, 4, 'SAMEY', "next_padding='SAMEY' is none of VALID"),
@@ -183,6 +192,17 @@ def test_shapes_that_do_not_go_together(kernel, bias, scale, mean, padding, mess
     running = Moments(*np.ones((3, mean), 'f4'))
     with pytest.raises(ValueError, match=re.escape(message)):
         fold(*ones, None, running, next_padding=padding)
+
+
+def test_groups_of_the_next_layer_are_not_guessed():
+    running = Moments(*np.ones((3, 16), 'f4'))
+    grouped = np.ones((3, 3, 4, 8), 'f4'), None, None, None, running
+    fold(*grouped, next_padding='VALID', next_groups=4)
+    for groups in (1, 2, 8):
+        with pytest.raises(ValueError, match=r'mean has shape \(16,\)'):
+            fold(*grouped, next_padding='VALID', next_groups=groups)
+    with pytest.raises(ValueError, match='next_groups=4 must divide the 6 outputs'):
+        fold(np.ones((4, 6), 'f4'), *grouped[1:], next_padding=0, next_groups=4)
 
 
 def test_integers_and_a_vanishing_epsilon_are_refused():

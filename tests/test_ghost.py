@@ -59,3 +59,11 @@ def test_pooling_is_merging_one_after_the_other():
     stacked = bnjax.Moments(*(jnp.stack(v) for v in zip(*parts, strict=True)))
     for a, b in zip(pool(stacked), merged, strict=True):
         np.testing.assert_allclose(a, b, 1e-5)
+
+
+def test_far_from_zero_a_layer_of_ghost_batches_keeps_an_accurate_variance():
+    x = (1e4 + RNG.normal(size=(64, 4))).astype('f4')
+    layer = bnjax.linen.BatchNorm(False, momentum=0.0, ghost_batch_size=8)
+    variables = layer.init(jax.random.key(0), x)
+    _, new = layer.apply(variables, x, mutable=['batch_stats'])
+    np.testing.assert_allclose(new['batch_stats']['var'], x.astype('f8').var(0), 1e-5)

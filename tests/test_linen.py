@@ -251,3 +251,41 @@ def test_a_summary_shows_the_layer_and_nothing_inside_it():
     how = {'show_repeated': True, 'compute_flops': True}
     shown = Net(BatchNorm).tabulate(KEY, X, True, **how)
     assert 'BatchNorm' in shown and '_statistics' not in shown
+
+
+def test_collections_that_are_all_mutable_do_not_grow():
+    layer = BatchNorm(use_running_average=False)
+    variables = layer.init(KEY, X)
+    for mutable in (True, nn.DenyList('params'), ['batch_stats']):
+        _, new = layer.apply(variables, X, mutable=mutable)
+        assert set(new) <= set(variables)
+    _, new = layer.apply(variables, X, mutable=['batch_stats', 'moments'])
+    assert set(new) == {'batch_stats', 'moments'}
+
+
+def test_a_scope_that_is_shared_may_hold_other_variables():
+    class Shared(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            self.param('kernel', nn.initializers.zeros, (4, 7))
+            norm = BatchNorm(use_running_average=True)
+            nn.share_scope(self, norm)
+            return norm(x)
+
+    variables = Shared().init(KEY, X)
+    assert Shared().apply(variables, X).shape == X.shape
+
+
+@pytest.mark.parametrize('debias', [False, True])
+def test_statistics_of_flax_go_on_in_a_layer_that_counts(debias):
+    """A count that is not there is 1, as theirs is."""
+    theirs = BatchNorm(False, momentum=0.9)
+    variables = theirs.init(KEY, X)
+    ours = BatchNorm(False, momentum=0.9 if debias else None, debias=debias)
+    _, want = theirs.apply(variables, X, mutable=['batch_stats'])
+    _, got = ours.apply(variables, X, mutable=['batch_stats'])
+    if debias:
+        assert_same(got['batch_stats']['var'], want['batch_stats']['var'])
+    np.testing.assert_allclose(got['batch_stats']['count'], 1.0 if debias else 2.0)
+    in_evaluation = BatchNorm(True, debias=debias).apply(variables, X)
+    assert_same(in_evaluation, nn.BatchNorm(True).apply(variables, X))

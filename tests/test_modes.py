@@ -152,6 +152,17 @@ def test_local_statistics_under_an_auto_mesh_send_one_flag(four_devices):
     np.testing.assert_array_equal(four_devices['local/sent'], [[1], [1]])
 
 
+def test_features_may_be_divided_over_an_explicit_mesh(four_devices):
+    assert 'features/error' not in four_devices, str(four_devices['features/error'])
+    x, y, var, dx = (four_devices[f'features/{n}'] for n in ('x', 'y', 'var', 'dx'))
+    want, batch = oracle.batch_norm(x, where=np.arange(6)[:, None] > 1)
+    np.testing.assert_allclose(y, want, 1e-4, 1e-5)
+    np.testing.assert_allclose(var, batch.var, 1e-5)
+    normal, _ = oracle.batch_norm(x)
+    grads = oracle.gradients(x, np.ones(4), 3 * normal**2)
+    np.testing.assert_allclose(dx, grads.x, 1e-4, 1e-5)
+
+
 # Lanes of a vmap: near, masked, a mean 1e4 deviations away, all masked, overflowing.
 def lanes():
     near, far = (np.nan_to_num(PROBLEMS[name].x, nan=0.5) for name in ('whole', 'far'))

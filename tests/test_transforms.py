@@ -172,3 +172,30 @@ def test_valid_rows_alone_give_the_synced_moments():
     want = oracle.moments(x[rows[..., 0]])
     for g, w in zip(got, want, strict=True):
         np.testing.assert_allclose(g, np.broadcast_to(w, g.shape), 1e-5, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ('option', 'value'),
+    [('jax_numpy_rank_promotion', 'raise'), ('jax_numpy_dtype_promotion', 'strict')],
+)
+def test_nothing_is_promoted_silently(option, value):
+    """Under the settings by which JAX refuses to."""
+    strict = {
+        'jax_numpy_rank_promotion': 'raise',
+        'jax_numpy_dtype_promotion': 'strict',
+    }
+    before = getattr(jax.config, option)
+    jax.config.update(option, strict[option])
+    try:
+        for dtype in ('float32', 'bfloat16'):
+            x, where = jnp.ones((4, 3, 2), dtype), jnp.ones((4, 3, 1), bool)
+            scale = jnp.ones(2)
+
+            def loss(x, scale, where=where):
+                y, batch = bnjax.batch_norm(x, scale, scale, where=where)
+                return y.astype('float32').sum() + bnjax.update(batch, batch).var.sum()
+
+            jax.grad(loss, (0, 1))(x, scale)
+            bnjax.normalize(x, bnjax.moments(x), scale, scale)
+    finally:
+        jax.config.update(option, before)
