@@ -125,7 +125,8 @@ class BatchNorm(nn.Module):
             )
         if training:
             # Not under mutable=True: carried, the collection would grow.
-            if batch is not None and _names(self.scope.mutable, 'moments'):
+            asked = self.scope is not None and _names(self.scope.mutable, 'moments')
+            if batch is not None and asked:
                 self.sow('moments', 'batch', batch)
             for name, value in new.items():
                 statistics[name].value = value
