@@ -83,7 +83,9 @@ def check_momentum(momentum: Scalar | None) -> None:
 def check_epsilon(epsilon: Scalar) -> None:
     """Refuses an epsilon that is not, if known, finite and above 0."""
     meaning = 'above 0 in float32, for example 1e-5'
-    _check_number('epsilon', epsilon, lambda e: 0 < np.float32(e) < np.inf, meaning)
+    _check_number(
+        'epsilon', epsilon, lambda e: 0 < float(np.float32(e)) < np.inf, meaning
+    )
 
 
 def check_size(name: str, size: int) -> None:

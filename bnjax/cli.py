@@ -72,6 +72,7 @@ def _main(arguments: Sequence[str]) -> int:
     # Imported here so that a listing does not wait for Flax.
     from bnjax import execution
 
+    execution.keep_programs()
     execution.check_device()
     asked = study.load(known.config, pins)
     workdir = pathlib.Path(known.workdir or f'runs/{asked.name}')

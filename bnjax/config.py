@@ -47,15 +47,50 @@ class Data:
     validation_percent: int = _field(
         10, 'share of the training images set aside for validation', low=0, high=90
     )
+    augment: bool = _field(
+        False,
+        'whether each step sees a random crop of its images, padded by 4 zeros on '
+        'each side, and half of them mirrored; usual for CIFAR, unfit for digits',
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    name: str = _field('mlp', 'the network', choices=('mlp', 'cnn'))
-    features: tuple[int, ...] = _field(
-        (64, 64), 'width of each hidden layer (mlp) or pair of them (cnn)', low=1
+    name: str = _field(
+        'mlp',
+        'the network; its docstring in bnjax/models says what each placement is',
+        choices=('mlp', 'cnn', 'resnet', 'darknet', 'rnn', 'lstm'),
     )
-    activation: str = _field('relu', 'an elementwise function of jax.nn')
+    features: tuple[int, ...] = _field(
+        (64, 64),
+        'width of each hidden layer (mlp, rnn, lstm), pair of them (cnn) or stage '
+        '(resnet, darknet)',
+        low=1,
+    )
+    depth: int = _field(
+        20, 'layers of a resnet: 2 n stages + 2, as 20, 32, 56, 110 of three', low=4
+    )
+    block: str = _field(
+        'post',
+        'of a resnet: activation after the addition, full pre-activation, or batch '
+        'norm after the addition (He et al. 2016, fig. 4a, e, b)',
+        choices=('post', 'pre', 'addition'),
+    )
+    statistics: str = _field(
+        'shared',
+        'of an rnn or lstm: the running statistics of all time steps or of each',
+        choices=('shared', 'per_step'),
+    )
+    dtype: str = _field(
+        'float32',
+        'of activations and products; parameters, statistics and logits are float32',
+        choices=('float32', 'bfloat16'),
+    )
+    activation: str = _field(
+        'relu',
+        'an elementwise function of jax.nn, where leaky_relu has slope 0.01; darknet '
+        '(slope 0.1), rnn and lstm have their own',
+    )
     placement: str = _field(
         'before',
         'batch norm before or after the activation, or none',
@@ -81,17 +116,36 @@ class Model:
 class Optimizer:
     name: str = _field('sgd', 'the update rule', choices=('sgd', 'rmsprop', 'adam'))
     learning_rate: float = _field(0.1, 'step size', low=0)
+    schedule: str = _field(
+        'constant',
+        'the learning rate over all steps: constant, a tenth from 1/2 and a hundredth '
+        'from 3/4 of them, half a cosine down to 0 after the warm-up, or a cosine from '
+        'a 25th up to 1 at 30 % and down to 0',
+        choices=('constant', 'step', 'cosine', 'one_cycle'),
+    )
+    warmup_percent: float = _field(
+        0.0,
+        'share of all steps in which a factor of the learning rate rises from 0 to 1',
+        low=0,
+        below=100,
+    )
     momentum: float = _field(
         0.9,
         'fraction of the velocity kept at each step; beta_1 of adam',
         low=0,
         below=1,
     )
+    nesterov: bool = _field(
+        False, 'whether the velocity looks a step ahead; with adam this is Nadam'
+    )
     weight_decay: float = _field(
         0.0,
-        'of the weights, never of biases or batch norm; added to the gradient '
-        '(sgd, rmsprop) or decoupled from it (adam)',
+        'of the weights, never of biases or, without decay_norm, batch norm; added '
+        'to the gradient (sgd, rmsprop) or decoupled from it (adam)',
         low=0,
+    )
+    decay_norm: bool = _field(
+        False, "whether weight decay acts on batch norm's scale and shift too"
     )
 
 
@@ -117,11 +171,27 @@ class Config:
     data: Data = Data()
     model: Model = Model()
     optimizer: Optimizer = Optimizer()
+    label_smoothing: float = _field(
+        0.0,
+        'share of a label spread evenly over all classes; the losses reported are '
+        'without it',
+        low=0,
+        below=1,
+    )
     batch_size: int = _field(64, 'images in a step', low=1)
+    micro_batches: int = _field(
+        1,
+        'parts a batch is cut into, each normalised by itself; their gradients are '
+        'averaged and the running statistics updated once',
+        low=1,
+    )
     epochs: int = _field(10, 'passes over the training images', low=1)
     steps: int = _field(0, 'training steps in all; 0: as many as epochs make', low=0)
     seed: int = _field(
-        0, 'of the weights and the order of the images', low=0, high=2**32 - 1
+        0,
+        'of the weights, the order of the images and their crops',
+        low=0,
+        high=2**32 - 1,
     )
     probes: Probes = Probes()
     execution: Execution = Execution()

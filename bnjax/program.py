@@ -1,8 +1,8 @@
 """The program that trials with the same static fields share.
 
 The floats and the seed of each trial are traced arguments; the loop over the steps
-of an epoch is a ``lax.scan`` with the data on the device, and ``vmap`` sets trials
-side by side. It is compiled once, for chunks of one width.
+of an epoch is a ``lax.scan`` with the data on the device, ``vmap`` sets trials side by
+side, and a mesh spreads them over devices. It is compiled once for chunks of one width.
 """
 
 import functools
@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh
 
-from bnjax import config, probes
+from bnjax import config, devices, probes
 from bnjax.config import Config
 from bnjax.data import Dataset, Split
 from bnjax.errors import UserError
-from bnjax.trial import Scores, State, evaluate, init, step
+from bnjax.trial import Scores, State, check, evaluate, init, step
 
 Static = tuple[tuple[str, Any], ...]
 Numbers = Mapping[str, Any]
@@ -37,6 +38,7 @@ class Program(NamedTuple):
       steps: of training, in all.
       epochs: how many there are, the last of them perhaps cut short.
       width: trials side by side.
+      memory: bytes it needs at most, the data included, by the compiler's account.
     """
 
     init: Callable[..., State]
@@ -46,6 +48,7 @@ class Program(NamedTuple):
     steps: int
     epochs: int
     width: int
+    memory: int
 
 
 def split_fields(flat: Mapping[str, Any]) -> tuple[Static, dict[str, float | int]]:
@@ -72,6 +75,7 @@ def steps_in(cfg: Config, images: int) -> tuple[int, int]:
 
 def check_fit(cfg: Config, data: Dataset) -> None:
     """Raises a ``UserError`` where a trial does not fit its data; compiles nothing."""
+    check(cfg)
     steps_in(cfg, len(data.train.y))
     jax.eval_shape(lambda split: init(cfg, data.classes, split), data.train)
 
@@ -81,17 +85,22 @@ def compile_program(
 ) -> Program:
     """Compiles for ``width`` trials like the one whose traced ``numbers`` are given."""
     classes, images = data.classes, len(data.train.y)
-    train_split = jax.tree.map(jnp.asarray, data.train)
-    held_out = jax.tree.map(_join, data.validation, data.test)
 
     def config_of(numbers: Numbers) -> Config:
         return config.build({**dict(static), **numbers})
+
+    cfg = config_of(numbers)
+    mesh = devices.mesh(width, cfg.batch_size)
+    held_out = jax.tree.map(_join, data.validation, data.test)
+    train_split, held_out = jax.device_put(
+        (data.train, held_out), devices.everywhere(mesh)
+    )
 
     def first(numbers: Numbers) -> State:
         return init(config_of(numbers), classes, train_split)
 
     def train(numbers, state, order, index, split):
-        return _train(config_of(numbers), classes, state, order, index, split)
+        return _train(config_of(numbers), classes, state, order, index, split, mesh)
 
     def score(numbers, state, split):
         scores = evaluate(config_of(numbers), classes, state, split)
@@ -103,21 +112,53 @@ def compile_program(
     many = _stack([numbers] * width)
     state, order = init_all(many), _orders(many['seed'], 0, images)
     train_all = _compiled(
-        jax.jit(_side_by_side(train, width, mapped=3), donate_argnums=1),
+        _side_by_side(train, width, mapped=3),
+        mesh,
         *(many, state, order, np.int32(0), train_split),
+        mapped=3,
+        donated=1,
     )
     score_all = _compiled(
-        jax.jit(_side_by_side(score, width, mapped=2)), many, state, held_out
+        _side_by_side(score, width, mapped=2), mesh, many, state, held_out, mapped=2
     )
-    per_epoch, total = steps_in(config_of(numbers), images)
-    epochs = math.ceil(total / per_epoch)
-    return Program(init_all, train_all, score_all, images, total, epochs, width)
+    per_epoch, total = steps_in(cfg, images)
+    return Program(
+        init_all,
+        lambda *args: train_all(*args, train_split),
+        lambda *args: score_all(*args, held_out),
+        images,
+        total,
+        math.ceil(total / per_epoch),
+        width,
+        max(
+            _bytes_of_run(train_all) + _bytes_of(held_out),
+            _bytes_of_run(score_all) + _bytes_of(train_split),
+        ),
+    )
 
 
-def _compiled(function: Any, *args: Any) -> Callable:
-    """A jitted function compiled for such arguments; it keeps the last, the data."""
-    run = function.lower(*args).compile()
-    return lambda *others: run(*others, args[-1])
+def _compiled(
+    f: Callable, mesh: Mesh, *args: Any, mapped: int, donated: int | None = None
+) -> Any:
+    """``f`` compiled for such arguments, the first ``mapped`` of them by trial."""
+    own, shared = devices.by_trial(mesh), devices.everywhere(mesh)
+    jitted = jax.jit(
+        f,
+        in_shardings=(own,) * mapped + (shared,) * (len(args) - mapped),
+        out_shardings=own,
+        donate_argnums=donated,
+    )
+    return jitted.lower(*args).compile()
+
+
+def _bytes_of_run(compiled: Any) -> int:
+    sizes = compiled.memory_analysis()
+    kept = sizes.argument_size_in_bytes - sizes.alias_size_in_bytes
+    return kept + sizes.output_size_in_bytes + sizes.temp_size_in_bytes
+
+
+def _bytes_of(arrays: Any) -> int:
+    return sum(a.nbytes for a in jax.tree.leaves(arrays))
 
 
 def run_chunk(program: Program, trials: Sequence[Numbers]) -> Iterator[list[dict]]:
@@ -156,6 +197,7 @@ def _train(
     order: jax.Array,
     index: jax.Array,
     train: Split,
+    mesh: Mesh,
 ) -> tuple[State, dict[str, Any]]:
     """One epoch; its log has means over the steps and what the probes saw."""
     per_epoch, total = steps_in(cfg, len(train.y))
@@ -163,8 +205,8 @@ def _train(
 
     def one(state: State, at: tuple[jax.Array, jax.Array]) -> tuple[State, tuple]:
         i, rows = at
-        batch = Split(train.x[rows], train.y[rows])
-        state, scores, sample = step(cfg, classes, state, batch)
+        batch = devices.over_data(mesh, Split(train.x[rows], train.y[rows]))
+        state, scores, sample = step(cfg, classes, state, batch, i, total)
         return state, (scores, _probe(cfg.probes, i, sample))
 
     def unless_over(state: State, at: tuple[jax.Array, jax.Array]):
@@ -214,8 +256,8 @@ def _held_out_means(scores: Scores, validated: int) -> dict[str, jax.Array]:
     }
 
 
-def _join(a: np.ndarray, b: np.ndarray) -> jax.Array:
-    return jnp.asarray(np.concatenate([a, b]))
+def _join(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.concatenate([a, b])
 
 
 def _side_by_side(f: Callable, width: int, mapped: int) -> Callable:
@@ -228,7 +270,7 @@ def _side_by_side(f: Callable, width: int, mapped: int) -> Callable:
 
     def many(*args):
         in_axes = [0] * mapped + [None] * (len(args) - mapped)
-        return jax.vmap(f, in_axes)(*args)
+        return jax.vmap(f, in_axes, spmd_axis_name='trial')(*args)
 
     # Alone, a trial keeps the branches that vmap would turn into selections.
     return single if width == 1 else many

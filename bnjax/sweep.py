@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bnjax import data, program, records
+from bnjax import data, execution, program, records
 from bnjax.config import Config, build
 from bnjax.probes import in_depth_order
 from bnjax.records import METRICS, Record
@@ -22,7 +22,7 @@ class Progress(NamedTuple):
       trials: finished, those of earlier runs included.
       share: of all work, done so far.
       gained: of it, in this run.
-      running: the arm at work.
+      running: the arm at work, and the memory it needs.
     """
 
     trials: int
@@ -76,10 +76,13 @@ def run(
         arm = ' '.join(str(fields[n]) for n in study.swept if n in fields)
         running = arm or fields['model.name']
 
-        def tell(share_of_chunk: float, chunk: int, running: str = running) -> None:
+        def tell(
+            share_of_chunk: float, chunk: int, note: str = '', arm: str = running
+        ) -> None:
             done = len(finished) + share_of_chunk * chunk
             share, gained = done / total, (done - before) / total
-            report(Progress(len(finished), share, gained, running))
+            arm += f' ({note})' if note else ''
+            report(Progress(len(finished), share, gained, arm))
 
         dataset = datasets[_data_key(build(group[0].config))]
         for record in _run_group(static, group, dataset, widths, tell):
@@ -94,14 +97,15 @@ def _run_group(
     group: Sequence[Trial],
     dataset: data.Dataset,
     widths: Mapping[str, int],
-    tell: Callable[[float, int], None],
+    tell: Callable[..., None],
 ) -> Iterator[Record]:
     """Compiles one program and runs its trials; what fails is recorded as failed."""
     numbers = [program.split_fields(trial.config)[1] for trial in group]
     width = widths[dict(static)['model.name']]
-    tell(0, 0)
+    tell(0, 0, 'compiling')
     try:
         compiled = program.compile_program(static, numbers[0], dataset, width)
+        execution.check_memory(compiled.memory, width)
     except Exception as error:
         yield from (_failure(trial, error) for trial in group)
         return
@@ -114,7 +118,8 @@ def _run_group(
                 # Not after the last: who is told may end the sweep, and a trial that
                 # has finished is kept first.
                 if len(logs) <= compiled.epochs:
-                    tell((len(logs) - 1) / compiled.epochs, len(chunk))
+                    share = (len(logs) - 1) / compiled.epochs
+                    tell(share, len(chunk), f'{compiled.memory / 1e9:.1g} GB')
             seconds = (time.perf_counter() - begun) / len(chunk)
             by_trial = zip(chunk, *logs, strict=True)
             finished = [
@@ -193,4 +198,5 @@ def _groups(trials: Sequence[Trial]) -> dict[program.Static, list[Trial]]:
 
 
 def _data_key(cfg: Config) -> tuple:
-    return dataclasses.astuple(cfg.data)
+    """What the arrays depend on; augmentation is of each step."""
+    return dataclasses.astuple(dataclasses.replace(cfg.data, augment=False))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+# A suite that found its programs compiled would not see what compiles.
+os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
 # torch is no dependency: these compare with it where it is.
 collect_ignore_glob = [] if importlib.util.find_spec('torch') else ['*_torch.py']
 

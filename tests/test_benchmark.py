@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from bnjax.benchmark import jax_layer, layer, machine, timing
-from bnjax.benchmark.__main__ import main
+from bnjax.benchmark.__main__ import COMMANDS, Command, main
 from bnjax.benchmark.cases import DTYPES, SHAPES, UNROLL, Case, arrays, cases
 from bnjax.benchmark.cost import bytes_accessed
 
@@ -176,6 +176,8 @@ def test_a_table_has_medians_and_ratios_of_them():
         (['lawyer'], 'lawyer'),
         (['layer', '--rounds=0'], '--rounds=0'),
         (['layer', '--rounds=few'], 'few'),
+        (['step', '--rounds=-1'], '--rounds=-1'),
+        (['sweep', '--steps=3'], '--steps=3'),
         (['layer', '--output=/nowhere/at/all.json'], '/nowhere/at/all.json'),
         (['layer', '--output=/'], '--output=/'),
     ],
@@ -186,6 +188,22 @@ def test_a_mistake_is_one_line_and_status_2(arguments, words, capsys):
     assert out == ''
     assert err.count('\n') == 1
     assert words in err
+
+
+def test_what_is_printed_is_written_too(tmp_path, monkeypatch, capsys):
+    fake = Command(
+        'about',
+        ['one', 'two'],
+        lambda items, rounds: {'items': list(items), 'rounds': rounds},
+        lambda report, console: console.print(*report['items']),
+    )
+    monkeypatch.setitem(COMMANDS, 'step', fake)
+    assert main(['step', '--rounds=2', f'--output={tmp_path}/file.json']) == 0
+    written = json.loads((tmp_path / 'file.json').read_text())
+    assert (written['command'], written['rounds']) == ('step', 2)
+    assert written['items'] == ['one', 'two']
+    assert written.keys() >= machine.circumstances().keys()
+    assert capsys.readouterr().out == 'one two\n'
 
 
 def test_the_process_that_prints_does_not_import_torch():

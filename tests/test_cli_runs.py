@@ -240,3 +240,19 @@ def test_another_width_than_the_first_is_refused(again, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert 'execution.width=3' in line and '--workdir' in line
     assert before == (again / 'config.json').read_bytes()
+
+
+def test_compiled_programs_are_kept_for_the_next_sweep(here):
+    environment = os.environ | {
+        'JAX_ENABLE_COMPILATION_CACHE': 'true',
+        'XDG_CACHE_HOME': str(here / 'cache'),
+    }
+    kept, rows = [], []
+    for workdir in ('first', 'second'):
+        command = [sys.executable, TRAIN, '--config=tiny.py', f'--workdir={workdir}']
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        kept.append(sorted((here / 'cache/bnjax/programs').glob('*-cache')))
+        table = (here / workdir / 'trials.csv').read_text()
+        rows.append([{**r, 'seconds': ''} for r in csv.DictReader(table.splitlines())])
+    assert kept[0] and kept[0] == kept[1]
+    assert rows[0] == rows[1]

@@ -1,147 +1,109 @@
-"""The networks beside plain Flax layers and a forward pass by hand in float64."""
+"""The networks beside a forward pass by hand in float64."""
 
 import functools
+import typing
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-
-from bnjax import config
-from bnjax.data import Split
-from bnjax.models import Conv3x3, max_pool, network
-from bnjax.trial import init, step
-
-RNG = np.random.default_rng(0)
-KEY = jax.random.key(0)
-IMAGES = {'mlp': (5, 3, 2, 1), 'cnn': (5, 4, 5, 2)}
-BY_HAND = {
-    'relu': lambda x: np.maximum(x, 0),
-    'sigmoid': lambda x: 1 / (1 + np.exp(-x)),
-}
-SQUARE = ((0, 0), (0, 1), (1, 0), (1, 1))
-BOTH = (True, False)
-each_network = pytest.mark.parametrize('name', ['mlp', 'cnn'])
-each_placement = pytest.mark.parametrize('placement', ['none', 'before', 'after'])
-
-
-def normal(*shape):
-    return RNG.normal(size=shape).astype(np.float32)
-
-
-def close(actual, desired, rtol=1e-5):
-    np.testing.assert_allclose(actual, desired, rtol=rtol, atol=rtol)
-
-
-def two_layers(name, **fields):
-    """A net of two hidden layers with every variable random, and images for it."""
-    features = (4, 3) if name == 'mlp' else (3,)
-    net = network(config.Model(name=name, features=features, **fields), classes=3)
-    x = normal(*IMAGES[name])
-    shapes = dict(jax.eval_shape(lambda: net.init(KEY, x, train=False)))
-    shapes.pop('activations')
-    variables = jax.tree.map(lambda v: normal(*v.shape), shapes)
-    if 'batch_stats' in variables:
-        for stats in variables['batch_stats'].values():
-            stats['var'] = stats['var'] ** 2
-    return net, variables, x
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def apply(net, variables, x):
-    """Logits and changed variables, in training and in evaluation."""
-    return [net.apply(variables, x, train, mutable=['batch_stats']) for train in BOTH]
-
-
-# By hand, in float64.
-
-
-def linear(layer, x):
-    kernel = layer['kernel']
-    if kernel.ndim == 2:
-        y = x @ kernel
-    else:
-        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
-        y = np.einsum('nhwcij,ijco->nhwo', windows, kernel)
-    return y + layer.get('bias', 0)
-
-
-def normalized(settings, layer, stats, x, train):
-    """The output, and the running statistics afterwards."""
-    axes = tuple(range(x.ndim - 1))
-    mean, var = stats['mean'], stats['var']
-    m, new = settings.momentum, stats
-    if train:
-        new = {
-            'mean': m * mean + (1 - m) * x.mean(axes),
-            'var': m * var + (1 - m) * x.var(axes),
-        }
-        mean, var = x.mean(axes), x.var(axes)
-    y = (x - mean) / np.sqrt(var + settings.epsilon)
-    return y * layer.get('scale', 1) + layer.get('bias', 0), new
-
-
-def forward(settings, variables, x, train):
-    variables = jax.tree.map(lambda v: np.asarray(v, np.float64), variables)
-    params, new = variables['params'], {}
-    x = np.asarray(x, np.float64)
-    x = x.reshape(len(x), -1) if settings.name == 'mlp' else x
-    for i in range(2):
-
-        def norm(x, name=f'norm_{i}'):
-            stats = variables['batch_stats'][name]
-            y, new[name] = normalized(settings, params.get(name, {}), stats, x, train)
-            return y
-
-        x = linear(params[f'hidden_{i}'], x)
-        x = norm(x) if settings.placement == 'before' else x
-        x = BY_HAND[settings.activation](x)
-        x = norm(x) if settings.placement == 'after' else x
-    if settings.name == 'cnn':
-        n, h, w, c = x.shape
-        squares = [x[:, i : h // 2 * 2 : 2, j : w // 2 * 2 : 2] for i, j in SQUARE]
-        x = np.max(squares, axis=0).mean((1, 2))
-    return linear(params['output'], x), new
-
-
-@each_network
-@each_placement
-@pytest.mark.parametrize(
-    ('activation', 'affine'), [('relu', True), ('relu', False), ('sigmoid', True)]
+from networks import (
+    BOTH,
+    CLASSES,
+    KEY,
+    PLACEMENTS,
+    SIZES,
+    ByHand,
+    apply,
+    close,
+    normal,
+    parameters,
+    small,
 )
-def test_forward_by_hand(name, placement, activation, affine):
-    net, variables, x = two_layers(
-        name,
-        placement=placement,
-        activation=activation,
-        use_scale=affine,
-        use_bias=affine,
-        momentum=0.7,
-        epsilon=0.01,
-    )
-    for train, (logits, changed) in zip(BOTH, apply(net, variables, x), strict=True):
-        expected, new = forward(net.settings, variables, x, train)
-        close(logits, expected, rtol=1e-4)
-        if placement == 'none':
-            assert not changed
-        else:
-            assert set(changed['batch_stats']) == set(new) == {'norm_0', 'norm_1'}
-            jax.tree.map(close, changed['batch_stats'], new)
+
+from bnjax import config, execution
+from bnjax.models import NETWORKS, Network, network
+from bnjax.population import update_layers
+
+nearly = functools.partial(close, rtol=1e-4)
+each_network = pytest.mark.parametrize('name', list(SIZES))
+each_placement = pytest.mark.parametrize('placement', PLACEMENTS)
+VARIANTS = [
+    *({'name': name} for name in SIZES),
+    *({'name': 'resnet', 'block': block} for block in ('pre', 'addition')),
+    *({'name': name, 'statistics': 'per_step'} for name in ('rnn', 'lstm')),
+]
+each_variant = pytest.mark.parametrize(
+    'variant', VARIANTS, ids=lambda v: '-'.join(v.values())
+)
+
+
+def check_by_hand(net, variables, x):
+    for train in BOTH:
+        logits, changed = apply(net, variables, x, train)
+        by_hand = ByHand(net.settings, variables, train)
+        assert logits.dtype == jnp.float32
+        close(logits, by_hand(x), rtol=1e-4)
+        assert set(by_hand.seen) == set(changed.get('batch_stats', {}))
+        for name, expected in by_hand.new_stats().items():
+            jax.tree.map(nearly, changed['batch_stats'][name], expected)
+
+
+@each_variant
+@each_placement
+def test_forward_by_hand(variant, placement):
+    check_by_hand(*small(**variant, placement=placement, momentum=0.7, epsilon=0.1))
+
+
+@pytest.mark.parametrize('name', ['mlp', 'cnn'])
+@each_placement
+@pytest.mark.parametrize(('activation', 'affine'), [('relu', False), ('sigmoid', True)])
+def test_forward_without_scale_and_bias_or_by_another_activation(
+    name, placement, activation, affine
+):
+    fields = {'activation': activation, 'use_scale': affine, 'use_bias': affine}
+    check_by_hand(*small(name, placement=placement, **fields))
+
+
+def test_forward_with_two_blocks_in_a_stage():
+    check_by_hand(*small('resnet', block='pre', depth=10))
+
+
+@each_variant
+@each_placement
+def test_a_hidden_layer_has_its_activation_and_batch_norm(variant, placement):
+    net, variables, x = small(**variant, placement=placement)
+    changed = jax.eval_shape(
+        lambda: net.apply(variables, x, True, mutable=['activations', 'batch_stats'])
+    )[1]
+    kernels = {k for k, v in variables['params'].items() if 'kernel' in v}
+    hidden = {k for k in kernels if not k.endswith('_recurrent')} - {'output'}
+    numbers = {k.removeprefix('hidden_') for k in hidden}
+    assert numbers == {str(i) for i in range(len(hidden))}
+    sown = changed['activations']
+    assert {k.removeprefix('activation_') for k in sown} == numbers
+    for (activation,) in sown.values():
+        assert len(activation) == len(x)
+        assert activation.dtype == jnp.float32
+    norms = {k.split('_')[1] for k in variables.get('batch_stats', {})}
+    assert norms == (set() if placement == 'none' else numbers)
 
 
 @each_network
 @each_placement
 def test_hidden_layers_have_a_bias_unless_batch_norm_follows(name, placement):
-    _, variables, _ = two_layers(name, placement=placement)
-    hidden = {'kernel'} if placement == 'before' else {'kernel', 'bias'}
-    params = variables['params']
-    assert set(params['hidden_0']) == set(params['hidden_1']) == hidden
-    assert set(params['output']) == {'kernel', 'bias'}
-    if placement == 'none':
-        assert set(variables) == {'params'}
-        assert set(params) == {'hidden_0', 'hidden_1', 'output'}
+    params = small(name, placement=placement)[1]['params']
+    for layer, values in params.items():
+        if layer.endswith('_recurrent') or (name == 'lstm' and layer[-1].isdigit()):
+            expected = {'kernel'}  # one bias for the sum of two products
+        elif layer == 'output' or placement != 'before':
+            expected = {'kernel', 'bias'}
+        else:
+            expected = {'kernel'}
+        if not layer.startswith('norm_') and not layer.endswith('_cell'):
+            assert set(values) == expected, layer
+    assert placement != 'none' or not any(k.startswith('norm_') for k in params)
 
 
 @each_network
@@ -149,16 +111,81 @@ def test_hidden_layers_have_a_bias_unless_batch_norm_follows(name, placement):
 @pytest.mark.parametrize('use_scale', BOTH)
 @pytest.mark.parametrize('use_bias', BOTH)
 def test_scale_and_bias_go_one_by_one(name, placement, use_scale, use_bias):
-    _, full, _ = two_layers(name, placement=placement)
-    _, variables, _ = two_layers(
-        name, placement=placement, use_scale=use_scale, use_bias=use_bias
-    )
+    full = small(name, placement=placement)[1]
+    fields = {'use_scale': use_scale, 'use_bias': use_bias}
+    variables = small(name, placement=placement, **fields)[1]
     learned = {'scale': use_scale, 'bias': use_bias}
-    for i in range(2):
-        norm = variables['params'].pop(f'norm_{i}', {})
-        assert set(norm) == {parameter for parameter, on in learned.items() if on}
-        assert set(full['params'].pop(f'norm_{i}')) == {'scale', 'bias'}
+    for norm in variables['batch_stats']:
+        had = set(full['params'].pop(norm))
+        has = set(variables['params'].pop(norm, {}))
+        assert has == {parameter for parameter in had if learned[parameter]}
+        no_shift = norm.endswith(('_input', '_recurrent'))
+        assert had == ({'scale'} if no_shift else {'scale', 'bias'})
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, full)
+
+
+@each_network
+def test_one_key_gives_every_arm_the_same_weights(name, monkeypatch):
+    def of_key(key, shape, dtype=jnp.float32):  # compiled once for all layers
+        return jnp.full(shape, jax.random.uniform(key), dtype)
+
+    monkeypatch.setattr(nn.initializers, 'he_normal', lambda: of_key)
+
+    def weights(**arm):
+        net, _, x = small(name, **arm)
+        params = parameters(net, x)
+        return {k: v['kernel'] for k, v in params.items() if 'kernel' in v}
+
+    first = weights(placement='none')
+    arms = [{'placement': placement} for placement in PLACEMENTS]
+    arms += [variant for variant in VARIANTS if variant['name'] == name]
+    for arm in arms:
+        others = weights(**{k: v for k, v in arm.items() if k != 'name'})
+        assert set(others) == set(first)
+        for layer, kernel in others.items():
+            np.testing.assert_array_equal(kernel, first[layer])
+    assert len({float(kernel.max()) for kernel in first.values()}) == len(first)
+
+
+@each_variant
+def test_one_update_from_the_sown_moments_is_that_of_the_network(variant):
+    net, variables, x = small(**variant, placement='after', momentum=0.7)
+    _, changed = apply(net, variables, x, True, ('batch_stats', 'moments'))
+    new = update_layers(variables['batch_stats'], changed['moments'], momentum=0.7)
+    jax.tree.map(close, new, dict(changed['batch_stats']))
+
+
+def loss_of(net, variables, x, y):
+    logits, _ = net.apply(variables, x, True, mutable=['batch_stats'])
+    log_p = jax.nn.log_softmax(logits)
+    return -log_p[jnp.arange(len(y)), y].mean()
+
+
+@each_variant
+def test_a_short_training_lowers_the_loss(variant):
+    net, variables, x = small(**variant)
+    y = jnp.arange(len(x)) % CLASSES
+
+    def descend(params, _):
+        loss, gradients = jax.value_and_grad(
+            lambda params: loss_of(net, variables | {'params': params}, x, y)
+        )(params)
+        return jax.tree.map(lambda p, g: p - 0.2 * g, params, gradients), loss
+
+    train = jax.jit(lambda params: jax.lax.scan(descend, params, length=30)[1])
+    losses = train(parameters(net, x))
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@each_variant
+@each_placement
+def test_no_convolution_is_left_in_a_training_step(variant, placement):
+    net, variables, x = small(**variant, placement=placement)
+    y = jnp.zeros(len(x), int)
+    gradient = jax.grad(lambda v: loss_of(net, v, x, y))
+    jaxpr = str(jax.make_jaxpr(gradient)(variables))
+    assert 'dot_general' in jaxpr
+    assert 'conv_general' not in jaxpr
 
 
 def test_every_activation_trains():
@@ -183,10 +210,16 @@ def test_every_activation_trains():
             assert jnp.isfinite(gradient).all(), activation
 
 
+@pytest.mark.parametrize('name', ['darknet', 'rnn', 'lstm'])
+def test_a_network_with_its_own_activation_refuses_another(name):
+    with pytest.raises(ValueError, match=rf"activation='tanh' has no effect on {name}"):
+        network(config.Model(name=name, activation='tanh'), classes=2)
+
+
 @pytest.mark.parametrize('rule', ['he_normal', 'glorot_uniform', 'lecun_normal'])
 def test_kernels_come_from_the_named_initialiser(rule):
     net = network(config.Model(name='cnn', features=(64,), init=rule), classes=50)
-    params = net.init(KEY, normal(1, 4, 4, 9), train=False)['params']
+    params = parameters(net, normal(1, 4, 4, 9))
     for layer in ('hidden_0', 'output'):
         kernel = params[layer]['kernel']
         reference = getattr(nn.initializers, rule)()(KEY, kernel.shape)
@@ -194,56 +227,17 @@ def test_kernels_come_from_the_named_initialiser(rule):
         assert 'normal' in rule or abs(kernel).max() < 1.01 * abs(reference).max()
 
 
-# The convolution and the pooling beside Flax's.
-
-
-@pytest.mark.parametrize('use_bias', BOTH)
-@pytest.mark.parametrize(
-    'shape', [(2, 6, 6, 3), (2, 5, 7, 1), (3, 1, 4, 2), (1, 2, 3, 4), (2, 1, 1, 1)]
-)
-def test_convolution_is_flax_convolution(shape, use_bias):
-    ours = Conv3x3(5, use_bias=use_bias, kernel_init=nn.initializers.he_normal())
-    flax = nn.Conv(5, (3, 3), padding='SAME', use_bias=use_bias)
-    x, dy = normal(*shape), normal(*shape[:3], 5)
-    params = jax.eval_shape(flax.init, KEY, x)
-    assert jax.eval_shape(ours.init, KEY, x) == params
-    params = jax.tree.map(lambda p: normal(*p.shape), params)
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def with_gradients(layer, params, x):
-        y, gradients = jax.vjp(layer.apply, params, x)
-        return y, gradients(dy)
-
-    results = (with_gradients(layer, params, x) for layer in (ours, flax))
-    jax.tree.map(close, *results)
-
-
-@pytest.mark.parametrize('shape', [(2, 4, 6, 3), (2, 5, 7, 1), (1, 2, 3, 2)])
-def test_pooling_is_flax_pooling(shape):
-    def flax(x):
-        return nn.max_pool(x, (2, 2), strides=(2, 2))
-
-    x = normal(*shape)
-    y, gradient = jax.vjp(max_pool, x)
-    expected, flax_gradient = jax.vjp(flax, x)
-    np.testing.assert_array_equal(y, expected)
-    dy = normal(*y.shape)
-    np.testing.assert_array_equal(gradient(dy)[0], flax_gradient(dy)[0])
-
-
-@each_placement
-def test_no_convolution_is_left_in_a_training_step(placement):
-    flat = config.flatten(config.defaults())
-    flat |= {'model.name': 'cnn', 'model.placement': placement, 'model.features': (3,)}
-    cfg, batch = config.build(flat), Split(normal(4, 4, 4, 1), np.arange(4))
-    state = jax.eval_shape(lambda: init(cfg, 4, batch))
-    jaxpr = str(jax.make_jaxpr(functools.partial(step, cfg, 4))(state, batch))
-    assert 'dot_general' in jaxpr
-    assert 'conv_general' not in jaxpr
-
-
-@pytest.mark.parametrize('size', [(1, 8), (8, 1), (4, 4)])
-def test_an_image_too_small_to_halve_is_refused(size):
-    net = network(config.Model(name='cnn', features=(2, 2, 2)), classes=2)
+@pytest.mark.parametrize('name', ['cnn', 'darknet'])
+@pytest.mark.parametrize('size', [(1, 8), (8, 1), (2, 2)])
+def test_an_image_too_small_to_halve_is_refused(name, size):
+    net = network(config.Model(name=name, features=(2, 2, 2, 2)), classes=2)
     with pytest.raises(ValueError, match=r'model\.features .* halved again'):
         net.init(KEY, normal(1, *size, 1), train=False)
+
+
+def test_every_name_has_a_network_and_a_width_on_every_platform():
+    names = config.FIELDS['model.name'].metadata['choices']
+    assert tuple(NETWORKS) == names == tuple(SIZES)
+    assert set(NETWORKS.values()) == set(typing.get_args(Network))
+    for widths in execution.WIDTH.values():
+        assert set(widths) == set(names)

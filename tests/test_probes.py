@@ -104,7 +104,7 @@ def test_a_probe_measures_the_batch_of_its_step(placement, activation):
     fields = {'model.placement': placement, 'model.activation': activation}
     cfg, batch = config.build(FIELDS | fields), images(10)
     state = init(cfg, CLASSES, batch)
-    one = jax.jit(lambda state: step(cfg, CLASSES, state, batch))
+    one = jax.jit(lambda state: step(cfg, CLASSES, state, batch, 0, 1))
     for _ in range(3):
         after, _, sample = one(state)
         measured = measure(tuple(PROBES), sample)
@@ -118,7 +118,7 @@ def test_the_cnn_is_measured_layer_by_layer():
     fields = {'model.name': 'cnn', 'model.features': (3,), 'model.placement': 'none'}
     cfg, batch = config.build(FIELDS | fields), images(6)
     state = init(cfg, CLASSES, batch)
-    sample = step(cfg, CLASSES, state, batch)[2]
+    sample = step(cfg, CLASSES, state, batch, 0, 1)[2]
     x = batch.x
     for layer in HIDDEN:
         conv = nn.Conv(3, (3, 3))
@@ -145,7 +145,7 @@ def test_probes_are_sampled_on_the_multiples_of_every(width):
     cfg = config.build(FIELDS | fields)
     batch = Split(constant.x[:10], constant.y[:10])
     state = init(cfg, CLASSES, batch)
-    one = jax.jit(lambda state: step(cfg, CLASSES, state, batch))
+    one = jax.jit(lambda state: step(cfg, CLASSES, state, batch, 0, 1))
     for i in range(20):
         epoch, place = divmod(i, 4)
         seen = jax.tree.map(lambda v, at=place: v[at], logs[epoch]['probes'])

@@ -76,8 +76,8 @@ def same(a, b):
 def order(trials, epochs, width=None, images=20, **fields):
     """Which images were in each batch: (trial, epoch, step, place in the batch)."""
 
-    def spy(cfg, classes, state, batch):
-        state, scores, sample = step(cfg, classes, state, batch)
+    def spy(cfg, classes, state, batch, *numbered):
+        state, scores, sample = step(cfg, classes, state, batch, *numbered)
         shown = {f'hidden_{i}': image for i, image in enumerate(batch.x)}
         return state, scores, Sample(sample.params, sample.gradients, shown)
 
@@ -98,7 +98,7 @@ def order(trials, epochs, width=None, images=20, **fields):
 
 @functools.partial(jax.jit, static_argnums=0)
 def one_step(static, numbers, state, batch):
-    return step(config.build(dict(static) | numbers), CLASSES, state, batch)[:2]
+    return step(config.build(dict(static) | numbers), CLASSES, state, batch, 0, 1)[:2]
 
 
 def loop(trial, batches, data=DATA, **fields):
@@ -192,6 +192,7 @@ def test_floats_and_the_seed_are_traced():
     assert set(traced) == {
         *('model.momentum', 'model.epsilon', 'seed', 'optimizer.momentum'),
         *('optimizer.learning_rate', 'optimizer.weight_decay'),
+        *('optimizer.warmup_percent', 'label_smoothing'),
     }
     assert dict(static) | traced == FIELDS
     assert len(static) + len(traced) == len(FIELDS)

@@ -17,6 +17,7 @@ from bnjax.records import METRICS, Record
 from bnjax.report import drawing
 from bnjax.report.curves import layer_means
 from bnjax.report.layers import View, view
+from bnjax.report.layers import _lines as draw_layers
 from bnjax.report.wording import estimate, short_names, signed
 from bnjax.stats import Interval, interval
 
@@ -328,3 +329,14 @@ def test_no_legend_is_wider_than_its_figure():
     figure.draw_without_rendering()
     box = figure.legends[0].get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+
+
+def test_arms_whose_networks_have_other_layers_share_an_axis():
+    one = Interval(1.0, 0.9, 1.1, 4)
+    deep = dict.fromkeys(('hidden_0', 'hidden_1', 'hidden_2', 'output'), one)
+    recurrent = dict.fromkeys(('hidden_0', 'hidden_0_recurrent', 'output'), one)
+    axes = Figure().subplots()
+    draw_layers(axes, [deep, recurrent])
+    shown = [label.get_text().replace('\n', '_') for label in axes.get_xticklabels()]
+    assert sorted(shown) == sorted({**deep, **recurrent})
+    assert shown.index('hidden_0_recurrent') < shown.index('hidden_1')

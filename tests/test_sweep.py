@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from bnjax import config, program, records, sweep
+from bnjax import config, execution, program, records, sweep
 from bnjax.records import METRICS
 from bnjax.study import Study, Trial
 
@@ -244,3 +244,20 @@ def test_a_trial_that_has_finished_is_kept_whenever_the_sweep_is_ended(tmp_path)
         kept = len(list((workdir / 'trials').glob('*.json')))
         assert kept == (1 if told == len(steps) else 0)
     assert steps[-1] == 1 and all(share < 1 for share in steps[:-1])
+
+
+def test_a_program_that_does_not_fit_is_not_run_and_the_cure_is_said(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(execution, '_free_memory', lambda: 1000)
+    (failed,) = run(tmp_path, {})
+    assert failed.status == 'failed'
+    assert 'MemoryError: width 4 needs' in failed.error
+    assert 'give a smaller execution.width' in failed.error
+
+
+def test_the_memory_of_a_program_is_said_before_it_runs(tmp_path):
+    said = []
+    run(tmp_path, {}, report=said.append)
+    assert [p.running.partition(' (')[2] for p in said][:1] == ['compiling)']
+    assert said[1].running.endswith(' GB)') and said[1].gained == 0

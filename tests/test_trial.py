@@ -1,21 +1,14 @@
 """One trial beside plain Flax layers and an Optax loop."""
 
-import functools
-import math
-
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from plain import CLASSES, Plain, close, images, same, scores_of, trained, trial
 
-from bnjax import config
 from bnjax.data import Split
 from bnjax.trial import evaluate, init, step
 
-RNG = np.random.default_rng(0)
-CLASSES = 3
 ARMS = [
     {'model.placement': placement, 'model.activation': activation}
     for placement in ('none', 'before', 'after')
@@ -24,83 +17,21 @@ ARMS = [
 each_optimizer = pytest.mark.parametrize('rule', ['sgd', 'rmsprop', 'adam'])
 
 
-def trial(**fields):
-    dotted = {name.replace('__', '.'): value for name, value in fields.items()}
-    return config.build(config.flatten(config.defaults()) | SMALL | dotted)
-
-
-SMALL = {'model.features': (4, 3), 'batch_size': 4, 'optimizer.learning_rate': 0.03}
-
-
-def images(n, size=(2, 3, 1)):
-    x, y = RNG.normal(size=(n, *size)), RNG.integers(0, CLASSES, n)
-    return Split(jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32))
-
-
-def close(actual, desired):
-    assert jax.tree.structure(actual) == jax.tree.structure(desired)
-    jax.tree.map(
-        functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=2e-6),
-        actual,
-        desired,
-    )
-
-
-def same(a, b):
-    return jax.tree.all(jax.tree.map(np.array_equal, a, b))
-
-
-class Plain(nn.Module):
-    """Two hidden layers, with batch norm as `placement` says; Flax only."""
-
-    settings: config.Model
-
-    @nn.compact
-    def __call__(self, x, train):
-        s = self.settings
-        x = x if s.name == 'cnn' else x.reshape(len(x), math.prod(x.shape[1:]))
-        for i in range(2):
-            use_bias = s.placement != 'before'
-            if s.name == 'cnn':
-                layer = nn.Conv(3, (3, 3), use_bias=use_bias, name=f'hidden_{i}')
-            else:
-                layer = nn.Dense((4, 3)[i], use_bias=use_bias, name=f'hidden_{i}')
-            norm = functools.partial(
-                nn.BatchNorm,
-                use_running_average=not train,
-                momentum=s.momentum,
-                epsilon=s.epsilon,
-                name=f'norm_{i}',
-            )
-            x = layer(x)
-            x = norm()(x) if s.placement == 'before' else x
-            x = {'relu': jax.nn.relu, 'sigmoid': jax.nn.sigmoid}[s.activation](x)
-            x = norm()(x) if s.placement == 'after' else x
-        if s.name == 'cnn':
-            x = nn.max_pool(x, (2, 2), strides=(2, 2)).mean((1, 2))
-        return nn.Dense(CLASSES, name='output')(x)
-
-
-def scores_of(logits, y):
-    """Cross entropy and correctness of each image."""
-    log_p = logits - jnp.log(jnp.exp(logits).sum(-1, keepdims=True))
-    return -log_p[jnp.arange(len(y)), y], logits.argmax(-1) == y
-
-
-def update_rule(settings):
-    s = settings
+def update_rule(settings, total):
+    s, rate = settings, settings.learning_rate
+    if s.schedule == 'cosine':
+        warmup = int(s.warmup_percent * total / 100)
+        rate = optax.warmup_cosine_decay_schedule(0, rate, warmup, total)
 
     def kernels(params):
         return {m: {p: p == 'kernel' for p in ps} for m, ps in params.items()}
 
     decay = optax.add_decayed_weights(s.weight_decay, kernels)
     rules = {
-        'sgd': lambda: optax.chain(decay, optax.sgd(s.learning_rate, s.momentum)),
-        'rmsprop': lambda: optax.chain(
-            decay, optax.rmsprop(s.learning_rate, momentum=s.momentum)
-        ),
+        'sgd': lambda: optax.chain(decay, optax.sgd(rate, s.momentum, s.nesterov)),
+        'rmsprop': lambda: optax.chain(decay, optax.rmsprop(rate, momentum=s.momentum)),
         'adam': lambda: optax.adamw(
-            s.learning_rate, s.momentum, weight_decay=s.weight_decay, mask=kernels
+            rate, s.momentum, weight_decay=s.weight_decay, mask=kernels
         ),
     }
     return rules[s.name]()
@@ -108,7 +39,7 @@ def update_rule(settings):
 
 def plain_loop(cfg, state, batches):
     """Parameters, statistics, and the scores of each step, by Flax and Optax."""
-    net, tx = Plain(cfg.model), update_rule(cfg.optimizer)
+    net, tx = Plain(cfg.model), update_rule(cfg.optimizer, len(batches))
 
     @jax.jit
     def one(params, stats, opt_state, batch):
@@ -133,10 +64,10 @@ def plain_loop(cfg, state, batches):
 
 
 def our_loop(cfg, state, batches):
-    one = jax.jit(lambda state, batch: step(cfg, CLASSES, state, batch)[:2])
-    scores = []
-    for batch in batches:
-        state, score = one(state, batch)
+    total, scores = len(batches), []
+    one = jax.jit(lambda state, b, i: step(cfg, CLASSES, state, b, i, total)[:2])
+    for i, batch in enumerate(batches):
+        state, score = one(state, batch, i)
         scores.append(tuple(score))
     return state, scores
 
@@ -165,6 +96,21 @@ def test_five_steps_are_those_of_a_plain_loop(name, placement, rule):
     close(scores, plain_scores)
     close(after.params, params)
     close(after.batch_stats, stats)
+
+
+@pytest.mark.parametrize('rule', ['sgd', 'adam'])
+def test_a_warmed_up_cosine_is_that_of_a_plain_loop(rule):
+    cfg = trial(
+        optimizer__name=rule,
+        optimizer__schedule='cosine',
+        optimizer__warmup_percent=40.0,
+        optimizer__weight_decay=0.02,
+        optimizer__nesterov=rule == 'sgd',
+    )
+    batches = [images(8) for _ in range(5)]
+    state = init(cfg, CLASSES, batches[0])
+    after, _ = our_loop(cfg, state, batches)
+    close(after.params, plain_loop(cfg, state, batches)[0])
 
 
 @each_optimizer
@@ -208,12 +154,6 @@ def test_layers_of_one_shape_start_different():
 
 def test_the_images_do_not_change_the_first_state():
     assert same(*(init(trial(), CLASSES, images(n)) for n in (1, 9)))
-
-
-def trained(cfg):
-    """A state with statistics that no batch has."""
-    state = init(cfg, CLASSES, images(1))
-    return jax.tree.map(lambda v: jnp.abs(v + 0.3), state)
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,50 @@ import itertools
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from rich.console import Console
 from rich.progress import track
 
-from bnjax.benchmark import cases, layer, machine
+from bnjax.benchmark import cases, layer, machine, training
 from bnjax.benchmark.timing import MeasurementError
+from bnjax.benchmark.workloads import WORKLOADS
 from bnjax.errors import UserError
 from bnjax.records import write_json
 
 ROUNDS = 3
+
+
+class Command(NamedTuple):
+    """What one word measures, of each item by rounds, and how that is printed."""
+
+    about: str
+    items: Sequence[Any]
+    measure: Callable[[Iterable[Any], int], dict[str, Any]]
+    show: Callable[[Any, Console], None]
+
+
+COMMANDS = {
+    'layer': Command(
+        'batch norm, with ReLU and without, beside Flax and torch; ten minutes',
+        list(itertools.product(cases.SHAPES, cases.DTYPES)),
+        layer.measure,
+        layer.show,
+    ),
+    'step': Command(
+        'a training step of a network beside Flax and torch',
+        WORKLOADS,
+        training.measure_steps,
+        training.show_steps,
+    ),
+    'sweep': Command(
+        'a small sweep of networks beside Flax and torch',
+        WORKLOADS,
+        training.measure_sweeps,
+        training.show_sweeps,
+    ),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -32,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = _parser().parse_args(argv)
         _check(arguments)
-        arguments.run(arguments)
+        _run(COMMANDS[arguments.name], arguments)
     except UserError as error:
         print(f'python -m bnjax.benchmark: {error}', file=sys.stderr)
         return 2
@@ -48,15 +80,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog='python -m bnjax.benchmark')
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
-    about = 'batch norm, with ReLU and without, beside Flax and torch; ten minutes'
-    command = commands.add_parser('layer', help=about, description=about)
-    command.set_defaults(run=_layer)
-    command.add_argument(
-        '--rounds', type=int, default=ROUNDS, help=f'of each side ({ROUNDS})'
-    )
-    command.add_argument(
-        '--output', type=pathlib.Path, metavar='FILE.json', help='all of it, as JSON'
-    )
+    for name, (about, *_) in COMMANDS.items():
+        command = commands.add_parser(name, help=about, description=about)
+        command.set_defaults(name=name)
+        command.add_argument(
+            '--rounds', type=int, default=ROUNDS, help=f'of each side ({ROUNDS})'
+        )
+        command.add_argument(
+            '--output', type=pathlib.Path, metavar='FILE.json', help='all of it'
+        )
     return parser
 
 
@@ -73,15 +105,16 @@ def _check(arguments: argparse.Namespace) -> None:
         )
 
 
-def _layer(arguments: argparse.Namespace) -> None:
-    groups = list(itertools.product(cases.SHAPES, cases.DTYPES))
-    watched = track(groups, 'measuring', console=Console(stderr=True), transient=True)
-    report = machine.circumstances() | layer.measure(watched, arguments.rounds)
+def _run(command: Command, arguments: argparse.Namespace) -> None:
+    watched = track(
+        command.items, 'measuring', console=Console(stderr=True), transient=True
+    )
+    report = machine.circumstances() | command.measure(watched, arguments.rounds)
     if arguments.output:
-        write_json(arguments.output, {'command': 'layer'} | report)
+        write_json(arguments.output, {'command': arguments.name} | report)
     # Lines of Markdown may not be folded.
     width = None if sys.stdout.isatty() else 200
-    layer.show(report, Console(width=width))
+    command.show(report, Console(width=width))
 
 
 if __name__ == '__main__':

@@ -23,10 +23,12 @@ class MeasurementError(RuntimeError):
 
 # What a process frees stays with it. Otherwise each large result costs page faults,
 # and a benchmark of eager code would be one of the kernel's allocator.
-KEPT_MEMORY = {
+SETTINGS = {
     'MALLOC_MMAP_THRESHOLD_': str(2**31 - 1),
     'MALLOC_TRIM_THRESHOLD_': str(2**31 - 1),
     'MALLOC_TOP_PAD_': str(2**28),
+    'JAX_ENABLE_COMPILATION_CACHE': '0',  # compilation is part of what is measured
+    'JAX_TRACEBACK_FILTERING': 'off',  # the last line is the error's
 }
 
 
@@ -48,7 +50,7 @@ def last_line(arguments: list[str]) -> str:
     """The last line that Python prints when called with these arguments."""
     done = subprocess.run(
         [sys.executable, *arguments],
-        env=os.environ | KEPT_MEMORY,
+        env=os.environ | SETTINGS,
         capture_output=True,
         text=True,
     )

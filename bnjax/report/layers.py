@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 
+from bnjax.probes import in_depth_order
 from bnjax.report import drawing
 from bnjax.report.curves import layer_means
 from bnjax.report.picture import (
@@ -123,7 +124,8 @@ def _most_recorded(comparison: Comparison, group: Any, arm: Any, probe: str) -> 
 
 def _lines(axes: Axes, lines: Sequence[Mapping[str, Interval]]) -> None:
     """A line of each arm's values over the layers in depth order."""
-    layers = max((list(line) for line in lines), key=len)
+    # Of all networks, for an arm may have layers that another has not.
+    layers = in_depth_order({layer: None for line in lines for layer in line})
     offsets = drawing.dodge(len(lines), 0.2)
     for index, line in enumerate(lines):
         x = offsets[index] + [layers.index(layer) for layer in line]

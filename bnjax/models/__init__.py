@@ -1,0 +1,47 @@
+"""Networks of a batch norm study, each with batch norm in any of its places."""
+
+from typing import TypeAlias
+
+from bnjax import config
+from bnjax.errors import UserError
+from bnjax.models.feedforward import CNN, MLP, Darknet
+from bnjax.models.layers import Conv3x3, max_pool
+from bnjax.models.recurrent import LSTM, RNN
+from bnjax.models.residual import ResNet
+
+Network: TypeAlias = MLP | CNN | ResNet | Darknet | RNN | LSTM
+
+NETWORKS: dict[str, type[Network]] = {
+    'mlp': MLP,
+    'cnn': CNN,
+    'resnet': ResNet,
+    'darknet': Darknet,
+    'rnn': RNN,
+    'lstm': LSTM,
+}
+ACTIVATIONS = {
+    'darknet': 'a leaky ReLU of slope 0.1',
+    'rnn': 'tanh',
+    'lstm': 'sigmoid and tanh',
+}
+
+
+def network(settings: config.Model, classes: int) -> Network:
+    """The network that the settings name; their floats may be traced.
+
+    Its parameters are drawn by layer name, so that with one key those that two
+    placements share are equal.
+
+    Raises:
+      UserError: ``model.activation`` is set for a network that has its own.
+    """
+    own, asked = ACTIVATIONS.get(settings.name), settings.activation
+    if own and asked != config.Model.activation:
+        raise UserError(
+            f'model.activation={asked!r} has no effect on {settings.name}, which has '
+            f'{own}; leave the field out'
+        )
+    return NETWORKS[settings.name](settings, classes)
+
+
+__all__ = ['NETWORKS', 'Conv3x3', 'Network', 'max_pool', 'network']
