@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+# Most of the suite's time goes into compiling, which this shortens.
+os.environ['XLA_FLAGS'] = ' '.join(
+    (os.environ.get('XLA_FLAGS', ''), '--xla_backend_optimization_level=1')
+).strip()
 # A suite that found its programs compiled would not see what compiles.
 os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
 # torch is no dependency: these compare with it where it is.
