@@ -186,14 +186,16 @@ def test_no_lane_depends_on_another(one):
     many = lanes()
     together = f(many)
     for i in range(5):
-        neighbours = [(i + 1) % 5, i, i]
-        pair = f(modes.Problem(*(a[neighbours] for a in many)))
+        others = np.roll(np.arange(5), 1 + i % 4)
+        others[i] = i
+        among = f(modes.Problem(*(a[others] for a in many)))
         alone = f(modes.Problem(*(a[[i]] for a in many)))
         for name in modes.NAMES:
             want = np.asarray(together[name][i])
-            np.testing.assert_array_equal(pair[name][1], want, f'{i}, {name}')
-            np.testing.assert_array_equal(pair[name][2], want, f'{i}, {name}')
-            np.testing.assert_array_equal(alone[name][0], want, f'{i}, {name}')
+            np.testing.assert_array_equal(among[name][i], want, f'{i}, {name}')
+            # Another width is another program, with other last bits.
+            size = 1e-6 * np.nan_to_num(np.abs(want), posinf=0).max(initial=0)
+            np.testing.assert_allclose(alone[name][0], want, 1e-6, size)
 
 
 # The layer itself: an ensemble of five, each with parameters and statistics.
