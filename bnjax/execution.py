@@ -18,6 +18,11 @@ from bnjax.study import Trial
 
 _MEMINFO = pathlib.Path('/proc/meminfo')
 
+_ACCELERATED = {
+    **dict.fromkeys(('mlp', 'rnn', 'lstm'), 64),
+    **dict.fromkeys(('cnn', 'resnet', 'darknet'), 8),
+}
+
 # On CPU a convolution or a recurrence gains nothing from company, which costs memory;
 # the small matrices of an mlp do gain. The rows other than cpu's are guesses, not
 # measured.
@@ -26,14 +31,8 @@ WIDTH: Mapping[str, Mapping[str, int]] = {
         'mlp': 32,
         **dict.fromkeys(('cnn', 'resnet', 'darknet', 'rnn', 'lstm'), 1),
     },
-    'gpu': {
-        **dict.fromkeys(('mlp', 'rnn', 'lstm'), 64),
-        **dict.fromkeys(('cnn', 'resnet', 'darknet'), 8),
-    },
-    'tpu': {
-        **dict.fromkeys(('mlp', 'rnn', 'lstm'), 64),
-        **dict.fromkeys(('cnn', 'resnet', 'darknet'), 8),
-    },
+    'gpu': _ACCELERATED,
+    'tpu': _ACCELERATED,
 }
 
 

@@ -95,7 +95,8 @@ def call(
             'debias and momentum=None need the count of the running statistics; '
             'give these fields when the layer is made'
         )
-    if batch is None or size is not None:
+    # Ghost batches are of a device; what is kept is of all.
+    if batch is None or (size is not None and over.get('axis_name') is not None):
         batch = moments(x, axis=axis, **over)
     new = update(
         running,
