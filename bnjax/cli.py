@@ -87,13 +87,13 @@ def _run(
 
     datasets = sweep.load_data(asked, data_dir)
     begun = records.read_config(workdir)
-    widths = execution.widths(asked.trials, begun)
+    plan = execution.plan(sweep.groups(asked.trials), begun)
     with records.opened(workdir):
         notes = execution.environment(begun) | {'command': command}
-        asked_for = {'widths': widths, **study.summary(asked)}
+        asked_for = {'programs': plan, **study.summary(asked)}
         records.write_json(workdir / 'config.json', notes | asked_for)
         with shown(len(asked.trials)) as tell, _stopping_between_epochs(tell) as told:
-            finished = sweep.run(asked, datasets, widths, workdir, told)
+            finished = sweep.run(asked, datasets, plan, workdir, told)
         records.write_csv(workdir, finished, asked.swept)
         seconds = sum(record.seconds for record in finished)
         page = report.write(

@@ -162,7 +162,15 @@ class Probes:
 @dataclasses.dataclass(frozen=True)
 class Execution:
     width: int = _field(
-        0, 'trials run side by side in one program; 0: by platform and model', low=0
+        0,
+        'trials run side by side in one program; 0: by platform, model and number',
+        low=0,
+    )
+    convolution: str = _field(
+        'auto',
+        "XLA's own (direct) or a matrix product of patches; auto: direct in programs "
+        'of width 1',
+        choices=('auto', 'direct', 'product'),
     )
 
 

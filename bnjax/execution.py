@@ -5,8 +5,8 @@ import os
 import pathlib
 import platform
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sized
+from typing import Any, TypeAlias
 
 import flax
 import jax
@@ -14,25 +14,23 @@ import jax
 import bnjax
 from bnjax.data.cache import directory
 from bnjax.errors import UserError
-from bnjax.study import Trial
+from bnjax.program import Static
+from bnjax.records import identity
+
+Plan: TypeAlias = dict[str, dict[str, Any]]  # by the identity of the static fields
 
 _MEMINFO = pathlib.Path('/proc/meminfo')
 
-_ACCELERATED = {
-    **dict.fromkeys(('mlp', 'rnn', 'lstm'), 64),
-    **dict.fromkeys(('cnn', 'resnet', 'darknet'), 8),
-}
+_CONVOLUTIONAL = ('cnn', 'resnet', 'darknet')
+_OTHERS = ('mlp', 'rnn', 'lstm')
 
-# On CPU a convolution or a recurrence gains nothing from company, which costs memory;
-# the small matrices of an mlp do gain. The rows other than cpu's are guesses, not
-# measured.
+# Trials that a device runs side by side. docs/performance.md has the times they are
+# from: on CPU small matrices gain from company, and what is larger only takes more
+# memory. The rows other than cpu's are guesses, not measured.
 WIDTH: Mapping[str, Mapping[str, int]] = {
-    'cpu': {
-        'mlp': 32,
-        **dict.fromkeys(('cnn', 'resnet', 'darknet', 'rnn', 'lstm'), 1),
-    },
-    'gpu': _ACCELERATED,
-    'tpu': _ACCELERATED,
+    'cpu': {'mlp': 8, **dict.fromkeys(('rnn', 'lstm', *_CONVOLUTIONAL), 1)},
+    'gpu': {**dict.fromkeys(_OTHERS, 64), **dict.fromkeys(_CONVOLUTIONAL, 8)},
+    'tpu': {**dict.fromkeys(_OTHERS, 64), **dict.fromkeys(_CONVOLUTIONAL, 8)},
 }
 
 
@@ -48,7 +46,8 @@ def keep_programs() -> None:
     told = jax.config.values['jax_compilation_cache_dir'] is not None
     if not told and os.access(place, os.W_OK):
         jax.config.update('jax_compilation_cache_dir', str(place))
-        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+        # The small ones, too: a sweep has dozens of them.
+        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
 
 
 def check_device() -> None:
@@ -89,30 +88,66 @@ def _free_memory() -> int | None:
     return None
 
 
-def widths(trials: Sequence[Trial], begun: Mapping[str, Any]) -> dict[str, int]:
-    """Trials in a chunk, by model.
+def plan(groups: Mapping[Static, Sized], begun: Mapping[str, Any]) -> Plan:
+    """How each program runs: its width and the lowering of its convolutions.
 
     Args:
-      trials: those asked for.
-      begun: the config.json the work directory was begun with, or nothing. Its
-        widths stay, for another width changes the last bits.
+      groups: the trials of each program.
+      begun: the config.json the work directory was begun with, or nothing. What it
+        has of a program stays, for another width or lowering changes the last bits.
 
     Raises:
-      UserError: a trial asks for another width than those before it.
+      UserError: a trial asks for other than was begun with.
     """
-    table = WIDTH.get(jax.default_backend(), WIDTH['gpu'])
-    kept = begun.get('widths') or {}
-    found = {m: w for m, w in kept.items() if isinstance(w, int) and w > 0}
-    for fields in (trial.config for trial in trials):
-        model, wanted = fields['model.name'], fields['execution.width']
-        width = found.setdefault(model, wanted or table[model])
-        if wanted and wanted != width:
+    kept = begun.get('programs')
+    found = dict(kept) if isinstance(kept, Mapping) else {}
+    for static, group in groups.items():
+        key = identity(dict(static))
+        found[key] = _planned(dict(static), len(group), found.get(key))
+    return found
+
+
+def planned(static: Static, plan: Plan) -> Static:
+    """The fields of a program with those of its execution decided."""
+    own = plan[identity(dict(static))]
+    decided = {f'execution.{name}': value for name, value in own.items()}
+    return tuple((dict(static) | decided).items())
+
+
+def _planned(fields: Mapping[str, Any], trials: int, kept: Any) -> dict[str, Any]:
+    """By what was begun with, or else by the fields, or else by the table."""
+    asked = {name: fields[f'execution.{name}'] for name in ('width', 'convolution')}
+    if not _is_plan(kept):
+        width = asked['width'] or _width(fields['model.name'], trials)
+        # Under vmap a convolution would be a grouped one, for which XLA has no fast
+        # code; a product stays a product.
+        lowering = 'direct' if width == 1 else 'product'
+        kept = {'width': width, 'convolution': lowering}
+        return kept | {name: v for name, v in asked.items() if v not in (0, 'auto')}
+    for name, wanted in asked.items():
+        if wanted not in (0, 'auto', kept[name]):
             raise UserError(
-                f'execution.width={wanted}, but {model} trials of this work directory '
-                f'have {width}, and another width changes the last bits; '
+                f'execution.{name}={wanted}, but others of these trials have '
+                f'{kept[name]}, and another changes the last bits; '
                 'leave the field out or give another --workdir'
             )
-    return found
+    return dict(kept)
+
+
+def _is_plan(kept: Any) -> bool:
+    match kept:
+        case {'width': int(width), 'convolution': 'direct' | 'product'}:
+            return width > 0
+    return False
+
+
+def _width(model: str, trials: int) -> int:
+    """At most the table's on each device, and chunks as full as can be."""
+    table = WIDTH.get(jax.default_backend(), WIDTH['gpu'])
+    devices = jax.device_count()
+    chunks = -(-trials // (table[model] * devices))
+    width = -(-trials // chunks)
+    return width if width < devices else -(-width // devices) * devices
 
 
 def environment(begun: Mapping[str, Any]) -> dict[str, str]:

@@ -26,6 +26,10 @@ Static = tuple[tuple[str, Any], ...]
 Numbers = Mapping[str, Any]
 
 
+# Not worth the compiler's effort.
+_RUN_ONCE = {'xla_backend_optimization_level': 1}
+
+
 class Program(NamedTuple):
     """Functions over ``width`` trials; ``train`` and ``evaluate`` are compiled.
 
@@ -80,16 +84,15 @@ def check_fit(cfg: Config, data: Dataset) -> None:
     jax.eval_shape(lambda split: init(cfg, data.classes, split), data.train)
 
 
-def compile_program(
-    static: Static, numbers: Numbers, data: Dataset, width: int
-) -> Program:
-    """Compiles for ``width`` trials like the one whose traced ``numbers`` are given."""
+def compile_program(static: Static, numbers: Numbers, data: Dataset) -> Program:
+    """Compiles for ``execution.width`` trials like that of the traced ``numbers``."""
     classes, images = data.classes, len(data.train.y)
 
     def config_of(numbers: Numbers) -> Config:
         return config.build({**dict(static), **numbers})
 
     cfg = config_of(numbers)
+    width = cfg.execution.width
     mesh = devices.mesh(width, cfg.batch_size)
     held_out = jax.tree.map(_join, data.validation, data.test)
     train_split, held_out = jax.device_put(
@@ -106,10 +109,12 @@ def compile_program(
         scores = evaluate(config_of(numbers), classes, state, split)
         return _held_out_means(scores, len(data.validation.y))
 
-    # Not compiled as a whole: its small operations recur over layers and programs,
-    # and each is compiled once.
-    init_all = _side_by_side(first, width, mapped=1)
     many = _stack([numbers] * width)
+    init_all = jax.jit(
+        _side_by_side(first, width, mapped=1),
+        out_shardings=devices.by_trial(mesh),
+        compiler_options=_RUN_ONCE,
+    )
     state, order = init_all(many), _orders(many['seed'], 0, images)
     train_all = _compiled(
         _side_by_side(train, width, mapped=3),

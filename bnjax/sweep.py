@@ -34,7 +34,7 @@ class Progress(NamedTuple):
 def load_data(study: Study, data_dir: str | None) -> dict[tuple, data.Dataset]:
     """Every data set that the trials name, and a check that the trials fit it."""
     datasets: dict[tuple, data.Dataset] = {}
-    for group in _groups(study.trials).values():
+    for group in groups(study.trials).values():
         cfg = build(group[0].config)
         key = _data_key(cfg)
         if key not in datasets:
@@ -51,7 +51,7 @@ def load_data(study: Study, data_dir: str | None) -> dict[tuple, data.Dataset]:
 def run(
     study: Study,
     datasets: Mapping[tuple, data.Dataset],
-    widths: Mapping[str, int],
+    plan: execution.Plan,
     workdir: pathlib.Path,
     report: Callable[[Progress], None],
 ) -> list[Record]:
@@ -60,7 +60,7 @@ def run(
     Args:
       study: its trials are what is asked for.
       datasets: as ``load_data`` gives them.
-      widths: trials in a chunk, by model name.
+      plan: how each program runs, as ``execution.plan`` has it.
       workdir: opened by the caller; a record is in it before it is reported.
       report: is told how far the sweep is.
 
@@ -71,8 +71,9 @@ def run(
     finished = {k: r for k, r in found.items() if r and r.status != 'failed'}
     missing = [t for t in study.trials if t.id not in finished]
     total, before = len(study.trials), len(finished)
-    for static, group in _groups(missing).items():
+    for static, group in groups(missing).items():
         fields = dict(static)
+        planned = execution.planned(static, plan)
         arm = ' '.join(str(fields[n]) for n in study.swept if n in fields)
         running = arm or fields['model.name']
 
@@ -85,7 +86,7 @@ def run(
             report(Progress(len(finished), share, gained, arm))
 
         dataset = datasets[_data_key(build(group[0].config))]
-        for record in _run_group(static, group, dataset, widths, tell):
+        for record in _run_group(planned, group, dataset, tell):
             records.write(workdir, record)
             finished[record.trial] = record
         tell(0, 0)
@@ -96,15 +97,14 @@ def _run_group(
     static: program.Static,
     group: Sequence[Trial],
     dataset: data.Dataset,
-    widths: Mapping[str, int],
     tell: Callable[..., None],
 ) -> Iterator[Record]:
     """Compiles one program and runs its trials; what fails is recorded as failed."""
     numbers = [program.split_fields(trial.config)[1] for trial in group]
-    width = widths[dict(static)['model.name']]
+    width = dict(static)['execution.width']
     tell(0, 0, 'compiling')
     try:
-        compiled = program.compile_program(static, numbers[0], dataset, width)
+        compiled = program.compile_program(static, numbers[0], dataset)
         execution.check_memory(compiled.memory, width)
     except Exception as error:
         yield from (_failure(trial, error) for trial in group)
@@ -190,11 +190,12 @@ def _failure(trial: Trial, error: Exception) -> Record:
     return Record(trial.id, 'failed', trial.config, unknown, 0, 0.0, error=text)
 
 
-def _groups(trials: Sequence[Trial]) -> dict[program.Static, list[Trial]]:
-    groups: dict[program.Static, list[Trial]] = {}
+def groups(trials: Sequence[Trial]) -> dict[program.Static, list[Trial]]:
+    """The trials of each program."""
+    found: dict[program.Static, list[Trial]] = {}
     for trial in trials:
-        groups.setdefault(program.split_fields(trial.config)[0], []).append(trial)
-    return groups
+        found.setdefault(program.split_fields(trial.config)[0], []).append(trial)
+    return found
 
 
 def _data_key(cfg: Config) -> tuple:

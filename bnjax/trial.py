@@ -63,7 +63,7 @@ def check(cfg: Config) -> None:
 
 def init(cfg: Config, classes: int, train: Split) -> State:
     """The state before the first step; in every arm the same seed, the same noise."""
-    net = network(cfg.model, classes)
+    net = network(cfg.model, classes, cfg.execution.convolution)
     key = jax.random.fold_in(jax.random.key(cfg.seed), 0)
     variables = net.init(key, train.x[:1], train=False)
     params, batch_stats = variables['params'], variables.get('batch_stats', {})
@@ -102,7 +102,7 @@ def step(
 
 def _backward(cfg: Config, classes: int, state: State, batch: Split) -> Backward:
     """All of a batch at once, normalised by its own moments."""
-    net = network(cfg.model, classes)
+    net = network(cfg.model, classes, cfg.execution.convolution)
 
     def loss_of(params: Any) -> Any:
         logits, changed = net.apply(
@@ -153,7 +153,7 @@ def _accumulated(cfg: Config, classes: int, state: State, batch: Split) -> Backw
 
 def evaluate(cfg: Config, classes: int, state: State, split: Split) -> Scores:
     """Scores each image of a split, by the running statistics: arrays ``(n,)``."""
-    net = network(cfg.model, classes)
+    net = network(cfg.model, classes, cfg.execution.convolution)
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
     n = len(split.y)
     if n == 0:

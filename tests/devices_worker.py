@@ -37,10 +37,11 @@ def losses(model, width, batch_size):
         'model.features': (6,),
         'batch_size': batch_size,
         'epochs': STEPS,
+        'execution.width': width,
     }
     static, numbers = program.split_fields(fields)
     data = dataset(batch_size)
-    compiled = program.compile_program(static, numbers, data, width)
+    compiled = program.compile_program(static, numbers, data)
     trials = [numbers | {'seed': seed} for seed in range(width)]
     epochs = list(program.run_chunk(compiled, trials))
     train = [[float(log['train_loss']) for log in logs] for logs in epochs[1:]]

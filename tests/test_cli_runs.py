@@ -100,7 +100,7 @@ def test_a_sweep_leaves_tables_figures_and_a_page(finished):
 def test_config_json_says_on_what_it_ran(finished):
     fields = json.loads((finished / 'config.json').read_text())
     assert {'bnjax', 'python', 'jax', 'flax', 'device', 'command'} <= set(fields)
-    assert fields['swept'] == ['model.placement'] and fields['widths']['mlp'] > 0
+    assert fields['swept'] == ['model.placement'] and len(fields['programs']) == 2
     assert sorted(fields['trials']) == sorted(row['trial'] for row in table(finished))
 
 
@@ -137,7 +137,7 @@ def test_damaged_records_are_trained_again(again, finished):
 
 
 @pytest.mark.parametrize(
-    'text', ['', '[]', '{"widths": null}', '{"widths": {"mlp": 0}}']
+    'text', ['', '[]', '{"programs": null}', '{"programs": {"a": {"width": 0}}}']
 )
 def test_a_damaged_config_json_is_no_traceback(again, text):
     (again / 'config.json').write_text(text)
@@ -234,11 +234,12 @@ def test_a_work_directory_in_use_is_left_alone(again, capsys):
     assert before == ((again / 'config.json').read_bytes(), kept(again))
 
 
-def test_another_width_than_the_first_is_refused(again, capsys):
+@pytest.mark.parametrize('other', ['width=3', 'convolution=direct'])
+def test_another_execution_than_the_first_is_refused(again, capsys, other):
     before = (again / 'config.json').read_bytes()
-    assert main([*ARGUMENTS, '--config.execution.width=3']) == 2
+    assert main([*ARGUMENTS, f'--config.execution.{other}']) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert 'execution.width=3' in line and '--workdir' in line
+    assert f'execution.{other}' in line and '--workdir' in line
     assert before == (again / 'config.json').read_bytes()
 
 

@@ -34,8 +34,8 @@ DATA = Dataset(images(40), images(0), images(5), CLASSES)
 
 
 def compiled(width=1, data=DATA, **fields):
-    static, numbers = program.split_fields(FIELDS | fields)
-    return program.compile_program(static, numbers, data, width)
+    static, numbers = program.split_fields(FIELDS | fields | {'execution.width': width})
+    return program.compile_program(static, numbers, data)
 
 
 def run(width=1, data=DATA, **fields):

@@ -45,8 +45,8 @@ DATA = dataset()
 
 
 def compiled(data=DATA, width=1, **fields):
-    static, numbers = program.split_fields(FIELDS | fields)
-    return program.compile_program(static, numbers, data, width)
+    static, numbers = program.split_fields(FIELDS | fields | {'execution.width': width})
+    return program.compile_program(static, numbers, data)
 
 
 def numbers_of(trial):
@@ -140,16 +140,17 @@ def test_a_seed_gives_every_arm_the_same_order():
 def test_widths_agree_with_a_python_loop(name, placement, rule):
     # One step an epoch: the log of each epoch is the loss of one step.
     fields = {'model.name': name, 'model.placement': placement, 'optimizer.name': rule}
-    fields |= {'batch_size': 8, 'epochs': 10, 'model.features': (3,)}
+    fields |= {'batch_size': 8, 'epochs': 20, 'model.features': (3,)}
     data = dataset(train=12, size=4)
-    chunk, padded, alone = (compiled(data, width, **fields) for width in (4, 3, 1))
+    chunk, padded = (compiled(data, width, **fields) for width in (4, 3))
+    alone = compiled(data, 1, **fields | {'execution.convolution': 'direct'})
     logs = run(chunk, TRIALS)
     by_width = [
         logs,
         run(padded, TRIALS[:3]) + run(padded, TRIALS[3:]),
         [run(alone, [trial])[0] for trial in TRIALS],
     ]
-    batches = order(TRIALS, epochs=10, images=12, **{'batch_size': 8})[:, :, 0]
+    batches = order(TRIALS, epochs=20, images=12, **{'batch_size': 8})[:, :, 0]
     for i, trial in enumerate(TRIALS):
         cfg, state, losses = loop(trial, batches[i], data, **fields)
         scores = evaluate(cfg, CLASSES, state, on_device(data.test))

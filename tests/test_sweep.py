@@ -11,7 +11,7 @@ from bnjax import config, execution, program, records, sweep
 from bnjax.records import METRICS
 from bnjax.study import Study, Trial
 
-WIDTHS = {'mlp': 4, 'cnn': 1}
+WIDTH = 4
 PER_EPOCH = 10  # 1 295 training images in batches of 128
 TINY = {
     'model.features': (8,),
@@ -19,6 +19,7 @@ TINY = {
     'model.activation': 'identity',
     'batch_size': 128,
     'epochs': 1,
+    'execution.width': WIDTH,
 }
 
 
@@ -45,7 +46,8 @@ def run(workdir, *changes, report=lambda progress: None):
     (workdir / 'trials').mkdir(parents=True, exist_ok=True)
     asked = study(*changes)
     datasets = sweep.load_data(asked, None)
-    return sweep.run(asked, datasets, WIDTHS, workdir, report)
+    plan = execution.plan(sweep.groups(asked.trials), {})
+    return sweep.run(asked, datasets, plan, workdir, report)
 
 
 def same(a, b):
@@ -62,10 +64,10 @@ def compiled_once():
     """Saves time: what one test compiled, the next takes."""
     made, compile_program = {}, program.compile_program
 
-    def remember(static, numbers, data, width):
-        if (static, width) not in made:
-            made[static, width] = compile_program(static, numbers, data, width)
-        return made[static, width]
+    def remember(static, numbers, data):
+        if static not in made:
+            made[static] = compile_program(static, numbers, data)
+        return made[static]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, 'compile_program', remember)
@@ -190,7 +192,7 @@ def test_a_rerun_tries_again_what_failed_and_only_that(tmp_path, monkeypatch, br
 
 
 def test_more_trials_than_the_width_run_in_chunks(tmp_path):
-    changes = rates(*(0.01 * (1 + i) for i in range(WIDTHS['mlp'] + 1)))
+    changes = rates(*(0.01 * (1 + i) for i in range(WIDTH + 1)))
     found = run(tmp_path / 'all', *changes)
     (last,) = run(tmp_path / 'last', changes[-1])
     assert [r.config['optimizer.learning_rate'] for r in found] == [

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 from rich.console import Console
 from rich.progress import track
 
-from bnjax.benchmark import cases, layer, machine, training
+from bnjax.benchmark import cases, growth, layer, machine, training
 from bnjax.benchmark.timing import MeasurementError
 from bnjax.benchmark.workloads import WORKLOADS
 from bnjax.errors import UserError
@@ -37,16 +37,22 @@ COMMANDS = {
         layer.show,
     ),
     'step': Command(
-        'a training step of a network beside Flax and torch',
+        'a training step of a network beside Flax and torch; a quarter of an hour',
         WORKLOADS,
         training.measure_steps,
         training.show_steps,
     ),
     'sweep': Command(
-        'a small sweep of networks beside Flax and torch',
+        'a small sweep of networks beside Flax and torch; ten minutes',
         WORKLOADS,
         training.measure_sweeps,
         training.show_sweeps,
+    ),
+    'growth': Command(
+        'a training step by trials, width, depth and lowering; twenty minutes',
+        growth.CASES,
+        growth.measure,
+        growth.show,
     ),
 }
 

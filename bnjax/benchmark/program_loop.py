@@ -28,7 +28,6 @@ from bnjax.benchmark.workloads import (
 )
 from bnjax.data import Dataset, Split
 from bnjax.program import Program, compile_program, run_chunk, split_fields
-from bnjax.study import Trial
 
 
 def losses(workload: Mapping[str, Any], weights: str) -> list[float]:
@@ -47,12 +46,19 @@ def losses(workload: Mapping[str, Any], weights: str) -> list[float]:
     return found
 
 
-def step(workload: Mapping[str, Any]) -> dict[str, Any]:
-    """Seconds a step takes a trial, beside as many others as the program sets."""
-    w = parsed(workload)
-    width = _width(w)
+def step(
+    workload: Mapping[str, Any], fields: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Seconds a step takes a trial, beside as many others as the program sets.
+
+    Args:
+      workload: as JSON has it.
+      fields: of a config, other than the workload's.
+    """
+    w, more = parsed(workload), fields or {}
+    width = more.get('execution.width') or _width(w)
     data = dataset_of(w, training_images(w), arrays(w, 1, seed=3))
-    program = program_of(w, data, width)
+    program = program_of(w, data, width, **more)
     numbers = _stacked([_trial(w, i, w.learning_rate) for i in range(width)])
     state = program.init(numbers)
     orders = np.stack([w.order(i) for i in range(width)])
@@ -94,8 +100,10 @@ def all_trials(w: Workload, program: Program) -> float:
 
 
 def program_of(w: Workload, data: Dataset, width: int, **fields: Any) -> Program:
-    static, numbers = split_fields(_fields(w) | fields)
-    return compile_program(static, numbers, data, width)
+    own = {'execution.width': width} | fields
+    static, numbers = split_fields(_fields(w) | own)
+    plan = execution.plan({static: range(width)}, {})
+    return compile_program(execution.planned(static, plan), numbers, data)
 
 
 def dataset_of(w: Workload, train: Any, test: Any) -> Dataset:
@@ -133,4 +141,6 @@ def _stacked(trials: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 def _width(w: Workload) -> int:
     """As ``train.py`` sets it for such trials on such a device."""
-    return execution.widths([Trial('', _fields(w))], {})[w.model]
+    static, _ = split_fields(_fields(w))
+    (own,) = execution.plan({static: range(w.trials)}, {}).values()
+    return own['width']

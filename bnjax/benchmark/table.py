@@ -45,12 +45,18 @@ def time_cells(times: Mapping[str, Sequence[float]]) -> list[str]:
     return cells + [f'{ratios[s]:.2f}' if s in ratios else '-' for s in SIDES[1:]]
 
 
-def show(shown: Table, notes: str, report: Mapping[str, Any], console: Console) -> None:
+def show(
+    shown: Table,
+    notes: str,
+    report: Mapping[str, Any],
+    console: Console,
+    sides: Sequence[str] = SIDES,
+) -> None:
     """Prints a table, what it means, and on what it was measured."""
     say = functools.partial(console.print, markup=False, highlight=False)
     say(shown)
     say(notes, soft_wrap=True)
-    if 'torch' not in report['devices']:
+    if 'torch' in sides and 'torch' not in report['devices']:
         say(NO_TORCH)
     where = ', '.join(f'{side} on {d}' for side, d in report['devices'].items())
     say(f'rounds: {report["rounds"]}; {where}')

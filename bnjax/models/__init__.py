@@ -1,15 +1,12 @@
 """Networks of a batch norm study, each with batch norm in any of its places."""
 
-from typing import TypeAlias
-
 from bnjax import config
 from bnjax.errors import UserError
+from bnjax.models.convolution import Conv3x3
 from bnjax.models.feedforward import CNN, MLP, Darknet
-from bnjax.models.layers import Conv3x3, max_pool
+from bnjax.models.layers import Network, max_pool
 from bnjax.models.recurrent import LSTM, RNN
 from bnjax.models.residual import ResNet
-
-Network: TypeAlias = MLP | CNN | ResNet | Darknet | RNN | LSTM
 
 NETWORKS: dict[str, type[Network]] = {
     'mlp': MLP,
@@ -26,7 +23,9 @@ ACTIVATIONS = {
 }
 
 
-def network(settings: config.Model, classes: int) -> Network:
+def network(
+    settings: config.Model, classes: int, convolution: str = 'product'
+) -> Network:
     """The network that the settings name; their floats may be traced.
 
     Its parameters are drawn by layer name, so that with one key those that two
@@ -41,7 +40,7 @@ def network(settings: config.Model, classes: int) -> Network:
             f'model.activation={asked!r} has no effect on {settings.name}, which has '
             f'{own}; leave the field out'
         )
-    return NETWORKS[settings.name](settings, classes)
+    return NETWORKS[settings.name](settings, classes, convolution)
 
 
 __all__ = ['NETWORKS', 'Conv3x3', 'Network', 'max_pool', 'network']

@@ -5,8 +5,8 @@ import functools
 import flax.linen as nn
 import jax
 
-from bnjax import config
 from bnjax.models.layers import (
+    Network,
     activated,
     conv,
     dense,
@@ -16,16 +16,13 @@ from bnjax.models.layers import (
 )
 
 
-class MLP(nn.Module):
+class MLP(Network):
     """Dense hidden layers of ``settings.features`` units and a linear output.
 
     ``before`` is product, batch norm, activation; ``after`` is product, activation,
     batch norm. Takes images ``(n, height, width, channels)``, returns logits
     ``(n, classes)``.
     """
-
-    settings: config.Model
-    classes: int
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -36,7 +33,7 @@ class MLP(nn.Module):
         return output(self, x)
 
 
-class CNN(nn.Module):
+class CNN(Network):
     """Pairs of 3 x 3 convolutions, each pair then halved in height and width.
 
     Simonyan & Zisserman (2015), in small. A pair has ``settings.features[i]``
@@ -44,9 +41,6 @@ class CNN(nn.Module):
     in ``MLP``, and before the pooling. Takes images
     ``(n, height, width, channels)``, returns logits.
     """
-
-    settings: config.Model
-    classes: int
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -58,7 +52,7 @@ class CNN(nn.Module):
         return output(self, x)
 
 
-class Darknet(nn.Module):
+class Darknet(Network):
     """Stages of 3 x 3, 1 x 1 and 3 x 3 convolutions with leaky ReLU of slope 0.1.
 
     As darknet-19 (Redmon & Farhadi 2017): the 1 x 1 convolution has half the channels
@@ -67,9 +61,6 @@ class Darknet(nn.Module):
     Batch norm is placed as in ``MLP``, and before the pooling; ``before`` is darknet.
     Takes images ``(n, height, width, channels)``, returns logits.
     """
-
-    settings: config.Model
-    classes: int
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:

@@ -11,51 +11,25 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.dtypes import promote_dtype
 
+from bnjax import config
 from bnjax.errors import UserError
 from bnjax.linen import BatchNorm
+from bnjax.models.convolution import Conv3x3
 
 
-class Conv3x3(nn.Module):
-    """A 3 x 3 convolution as one matrix product over patches.
+class Network(nn.Module):
+    """A network of hidden layers and a linear output.
 
-    Inside ``lax.scan``, XLA's own convolution is tens of times slower on CPU, and
-    under ``vmap`` it becomes a grouped one; a product has neither trouble. The
-    kernel has Flax's name and shape, ``(3, 3, channels, features)``. The padding is
-    one zero on each side, whatever the stride.
+    Attributes:
+      settings: the fields ``model`` of a config; its floats may be traced.
+      classes: logits it gives.
+      convolution: how 3 x 3 convolutions are computed, ``direct`` or by ``product``.
     """
 
-    features: int
-    use_bias: bool
-    kernel_init: Callable[..., jax.Array]
-    stride: int = 1
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (3, 3, x.shape[-1], self.features)
-        kernel = self.param('kernel', self.kernel_init, shape)
-        x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
-        y = patches(x, self.stride) @ kernel.reshape(-1, self.features)
-        if self.use_bias:
-            bias = self.param('bias', nn.initializers.zeros, (self.features,))
-            y += bias.astype(y.dtype)
-        return y
-
-
-def patches(x: jax.Array, stride: int = 1) -> jax.Array:
-    """The 3 x 3 neighbourhood of each ``stride``-th position, zero-padded.
-
-    ``(n, h, w, c)`` to ``(n, ceil(h / stride), ceil(w / stride), 9 c)``, ordered as a
-    kernel ``(3, 3, c)``.
-    """
-    _, h, w, _ = x.shape
-    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    shifted = [
-        x[:, i : i + h : stride, j : j + w : stride] for i in range(3) for j in range(3)
-    ]
-    return jnp.concatenate(shifted, axis=-1)
+    settings: config.Model
+    classes: int
+    convolution: str = 'product'
 
 
 def max_pool(x: jax.Array) -> jax.Array:
@@ -70,17 +44,18 @@ def max_pool(x: jax.Array) -> jax.Array:
     return squares.max((2, 4))
 
 
-def conv(net: nn.Module, i: int, width: int, stride: int = 1) -> Conv3x3:
+def conv(net: Network, i: int, width: int, stride: int = 1) -> Conv3x3:
     """Hidden layer ``i`` as a 3 x 3 convolution."""
-    return Conv3x3(width, stride=stride, name=f'hidden_{i}', **linear(net))
+    name, how = f'hidden_{i}', net.convolution
+    return Conv3x3(width, stride=stride, lowering=how, name=name, **linear(net))
 
 
-def dense(net: nn.Module, i: int, width: int) -> nn.Dense:
+def dense(net: Network, i: int, width: int) -> nn.Dense:
     """Hidden layer ``i`` as a product with each position: on images, a 1 x 1 conv."""
     return nn.Dense(width, name=f'hidden_{i}', **linear(net))
 
 
-def linear(net: nn.Module) -> dict[str, Any]:
+def linear(net: Network) -> dict[str, Any]:
     """What every hidden layer takes; batch norm before it would undo a bias."""
     return {
         'use_bias': net.settings.placement != 'before',
@@ -90,10 +65,10 @@ def linear(net: nn.Module) -> dict[str, Any]:
     }
 
 
-def norm(net: nn.Module, name: str, train: bool, **fields: Any) -> BatchNorm:
+def norm(net: Network, name: str, train: bool, **fields: Any) -> BatchNorm:
     """A batch norm by the settings, ``fields`` aside; its statistics are float32."""
     settings = net.settings
-    by_settings = {
+    by_settings: dict[str, Any] = {
         'momentum': settings.momentum,
         'epsilon': settings.epsilon,
         'use_scale': settings.use_scale,
@@ -106,14 +81,14 @@ def norm(net: nn.Module, name: str, train: bool, **fields: Any) -> BatchNorm:
 
 
 def normalized(
-    net: nn.Module, x: jax.Array, i: int, train: bool, where: str
+    net: Network, x: jax.Array, i: int, train: bool, where: str
 ) -> jax.Array:
     """Batch norm ``i`` of ``x``, if that is where it is placed."""
     return norm(net, f'norm_{i}', train)(x) if net.settings.placement == where else x
 
 
 def activated(
-    net: nn.Module,
+    net: Network,
     x: jax.Array,
     i: int,
     train: bool,
@@ -125,12 +100,12 @@ def activated(
     return normalized(net, x, i, train, 'after')
 
 
-def sow_activation(net: nn.Module, x: jax.Array, i: int) -> None:
+def sow_activation(net: Network, x: jax.Array, i: int) -> None:
     # Not by the layer's name, which in Flax the module itself has.
     net.sow('activations', f'activation_{i}', x.astype(jnp.float32))
 
 
-def output(net: nn.Module, x: jax.Array) -> jax.Array:
+def output(net: Network, x: jax.Array) -> jax.Array:
     """Logits ``(n, classes)``: a float32 product with the mean over positions."""
     x = x.astype(jnp.float32)
     x = x.mean(tuple(range(1, x.ndim - 1))) if x.ndim > 2 else x

@@ -7,16 +7,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from bnjax import config
 from bnjax.linen import BatchNorm
-from bnjax.models.layers import dense, linear, norm, output, sow_activation
+from bnjax.models.layers import Network, dense, linear, norm, output, sow_activation
 
 Norms: TypeAlias = dict[str, BatchNorm]
 Seen: TypeAlias = dict[str, jax.Array]
 Out: TypeAlias = tuple[jax.Array, jax.Array, Seen]
 
 
-class RNN(nn.Module):
+class RNN(Network):
     r"""Layers of h_t = tanh(W x_t + U h_{t-1} + b) over the rows of an image.
 
     Layer ``i`` has ``settings.features[i]`` units; the last row's go to a linear
@@ -31,15 +30,12 @@ class RNN(nn.Module):
     shared always. Takes images ``(n, height, width, channels)``, returns logits.
     """
 
-    settings: config.Model
-    classes: int
-
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         return _over_rows(self, _rnn_layer, x, train)
 
 
-class LSTM(nn.Module):
+class LSTM(Network):
     r"""Layers of long short-term memory over the rows of an image.
 
     With the four parts i, f, g, o of a_t = W x_t + U h_{t-1} + b and with s the
@@ -50,9 +46,6 @@ class LSTM(nn.Module):
     those two without a shift, and h_t = s(o) tanh(BN(c_t)), while c_t itself goes on
     as it is. ``after`` is h_t = BN(s(o) tanh(c_t)). The rest is as in ``RNN``.
     """
-
-    settings: config.Model
-    classes: int
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:

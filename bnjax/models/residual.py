@@ -6,10 +6,10 @@ import jax.numpy as jnp
 
 from bnjax import config
 from bnjax.errors import UserError
-from bnjax.models.layers import activated, conv, normalized, output
+from bnjax.models.layers import Network, activated, conv, normalized, output
 
 
-class ResNet(nn.Module):
+class ResNet(Network):
     r"""The residual networks of He et al. for CIFAR, ``settings.depth`` layers deep.
 
     A 3 x 3 convolution; for each entry of ``settings.features`` a stage of n blocks of
@@ -36,9 +36,6 @@ class ResNet(nn.Module):
     Batch norm and activation ``i`` are those that follow convolution ``i`` or the sum
     that it ends in. Takes images ``(n, height, width, channels)``, returns logits.
     """
-
-    settings: config.Model
-    classes: int
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
