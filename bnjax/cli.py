@@ -1,11 +1,14 @@
 """The command: from its arguments to an exit status.
 
-0 done, 1 a trial failed, 2 the user's mistake, 130 or 143 interrupted.
+0 done, 1 a trial failed, 2 the user's mistake, 130 or 143 interrupted, 141 nobody reads
+the output any more.
 """
 
 import ast
 import collections
 import contextlib
+import errno
+import io
 import os
 import pathlib
 import shlex
@@ -15,14 +18,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import flags
-from rich.console import Console
 
 from bnjax import config, records, study
 from bnjax.errors import UserError
 
 USAGE = """\
 usage: python train.py --config=FILE[:ARGUMENT] [--workdir=DIR] [--data_dir=DIR]
-                       [--config.FIELD=VALUE ...]
+                       [--config.FIELD=VALUE ...] [--quiet]
 """
 GOES_ON = 'the same command goes on from here'
 
@@ -42,18 +44,32 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: the arguments, the program's name first; those of the process if None.
     """
     arguments = list(sys.argv if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors='replace')  # no letter is worth a traceback
+    try:
+        return _status(arguments)
+    except BrokenPipeError:  # as after `| head`
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            os.dup2(nowhere, stream.fileno())  # for what Python writes when it ends
+        return 128 + signal.SIGPIPE
+
+
+def _status(arguments: Sequence[str]) -> int:
     try:
         return _main(arguments)
     except (UserError, flags.Error) as error:
         hint = '; --help lists what there is'
         unknown = isinstance(error, flags.UnrecognizedFlagError)
         name = pathlib.Path(arguments[0]).name
-        print(f'{name}: {error}{hint if unknown else ""}', file=sys.stderr)
+        line = ' '.join(str(error).splitlines())
+        print(f'{name}: {line}{hint if unknown else ""}', file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno is None:
+        if error.errno in (None, errno.EPIPE):
             raise
-        place = error.filename or 'the disk'
+        place = error.filename2 or error.filename or 'the disk'
         print(f'{place}: {error.strerror}; mend it, then {GOES_ON}', file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
@@ -64,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str]) -> int:
     known, pins = _parse(arguments)
     if known.help:
-        print(f'{USAGE}\n{field_table()}')
+        print(f'{USAGE}\n{field_table()}', flush=True)
         return 0
     if not known.config:
         print(f'{USAGE}\n{_listing(pathlib.Path("configs"))}', file=sys.stderr)
@@ -76,23 +92,33 @@ def _main(arguments: Sequence[str]) -> int:
     execution.check_device()
     asked = study.load(known.config, pins)
     workdir = pathlib.Path(known.workdir or f'runs/{asked.name}')
-    return _run(asked, workdir, known.data_dir, shlex.join(['python', *arguments]))
+    # The page is UTF-8, which has no letter for some bytes of a path.
+    command = shlex.join(['python', *arguments]).encode(errors='replace').decode()
+    return _run(asked, workdir, known.data_dir, command, known.quiet)
 
 
 def _run(
-    asked: study.Study, workdir: pathlib.Path, data_dir: str | None, command: str
+    asked: study.Study,
+    workdir: pathlib.Path,
+    data_dir: str | None,
+    command: str,
+    quiet: bool,
 ) -> int:
+    os.environ['MPLBACKEND'] = 'agg'  # without a window, whatever it was
     from bnjax import execution, report, sweep
-    from bnjax.progress import shown
+    from bnjax.progress import Terminal, shown
 
     datasets = sweep.load_data(asked, data_dir)
     begun = records.read_config(workdir)
     plan = execution.plan(sweep.groups(asked.trials), begun)
     with records.opened(workdir):
         notes = execution.environment(begun) | {'command': command}
+        if change := study.changed(begun, asked):
+            print(change, file=sys.stderr)
         asked_for = {'programs': plan, **study.summary(asked)}
         records.write_json(workdir / 'config.json', notes | asked_for)
-        with shown(len(asked.trials)) as tell, _stopping_between_epochs(tell) as told:
+        showing = shown(len(asked.trials), quiet)
+        with showing as tell, _stopping_between_epochs(tell) as told:
             finished = sweep.run(asked, datasets, plan, workdir, told)
         records.write_csv(workdir, finished, asked.swept)
         seconds = sum(record.seconds for record in finished)
@@ -104,7 +130,7 @@ def _run(
             swept=asked.swept,
             notes=notes | {'training': f'{seconds:.0f} s, compilation apart'},
         )
-    out = Console(highlight=False, markup=False)
+    out = Terminal(highlight=False, markup=False)
     out.print(report.summary(finished, asked.swept))
     for line in report.headlines(finished, asked.swept):
         out.print(line)
@@ -125,6 +151,7 @@ def _parse(arguments: Sequence[str]) -> tuple[flags.FlagValues, dict[str, Any]]:
     flags.DEFINE_string('config', None, 'a config file', flag_values=known)
     flags.DEFINE_string('workdir', None, 'runs/<config>', flag_values=known)
     flags.DEFINE_string('data_dir', None, 'where TFDS keeps', flag_values=known)
+    flags.DEFINE_bool('quiet', False, 'show no progress', flag_values=known)
     flags.DEFINE_bool('help', False, 'show this', known, short_name='h')
     for name, field in config.FIELDS.items():
         flag = flags.Flag(
@@ -158,10 +185,12 @@ def field_table() -> str:
     for name, field in config.FIELDS.items():
         choices = field.metadata['choices']
         among = f': {", ".join(choices)}' if choices else ''
+        networks = field.metadata['of']
+        only = f'; {", ".join(networks)} only' if networks else ''
         default: Any = field.default
         if isinstance(default, tuple):
             default = ', '.join(map(str, default)) or 'nothing'
-        rows.append(f'| `{name}` | {default} | {field.metadata["help"]}{among} |')
+        rows.append(f'| `{name}` | {default} | {field.metadata["help"]}{among}{only} |')
     return '\n'.join(rows)
 
 

@@ -6,29 +6,34 @@ by field, and becomes a frozen ``Config``; nothing inside ever sees a ConfigDict
 
 import ast
 import dataclasses
-import difflib
-import functools
-import math
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, get_args, get_origin
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from bnjax.errors import UserError
+from bnjax.probe_names import NAMES
+from bnjax.values import checked, suggestion
 
-LIMITS: Mapping[str, tuple[str, Callable[[Any, Any], bool]]] = {
-    'low': ('at least', operator.ge),
-    'above': ('above', operator.gt),
-    'high': ('at most', operator.le),
-    'below': ('below', operator.lt),
-}
+# Where there is no batch norm, what belongs to it has no effect.
+NO_NORM = {'model.placement': 'none'}
 
 
-def _field(default: Any, help: str, *, choices: tuple[str, ...] = (), **limits: Any):
+def _field(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    of: tuple[str, ...] = (),
+    off: Mapping[str, Any] = MappingProxyType({}),
+    **limits: Any,
+):
+    """A field; ``of`` which networks, if not all; ``off`` where others have a value."""
     metadata = {'help': help, 'choices': choices, 'limits': limits}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(
+        default=default, metadata=metadata | {'of': of, 'off': off}
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,19 +71,27 @@ class Model:
         'width of each hidden layer (mlp, rnn, lstm), pair of them (cnn) or stage '
         '(resnet, darknet)',
         low=1,
+        high=10**6,
     )
     depth: int = _field(
-        20, 'layers of a resnet: 2 n stages + 2, as 20, 32, 56, 110 of three', low=4
+        20,
+        'layers: 2 n stages + 2, as 20, 32, 56, 110 of three',
+        of=('resnet',),
+        low=4,
+        high=10**4,
     )
     block: str = _field(
         'post',
-        'of a resnet: activation after the addition, full pre-activation, or batch '
-        'norm after the addition (He et al. 2016, fig. 4a, e, b)',
+        'activation after the addition, full pre-activation, or batch norm after the '
+        'addition (He et al. 2016, fig. 4a, e, b)',
+        of=('resnet',),
         choices=('post', 'pre', 'addition'),
     )
     statistics: str = _field(
         'shared',
-        'of an rnn or lstm: the running statistics of all time steps or of each',
+        'the running statistics of all time steps or of each',
+        of=('rnn', 'lstm'),
+        off=NO_NORM,
         choices=('shared', 'per_step'),
     )
     dtype: str = _field(
@@ -90,18 +103,27 @@ class Model:
         'relu',
         'an elementwise function of jax.nn, where leaky_relu has slope 0.01; darknet '
         '(slope 0.1), rnn and lstm have their own',
+        of=('mlp', 'cnn', 'resnet'),
     )
     placement: str = _field(
         'before',
         'batch norm before or after the activation, or none',
         choices=('none', 'before', 'after'),
     )
-    use_scale: bool = _field(True, 'whether batch norm learns a scale (gamma)')
-    use_bias: bool = _field(True, 'whether batch norm learns a bias (beta)')
-    momentum: float = _field(
-        0.9, 'fraction of the running statistics kept at each step', low=0, high=1
+    use_scale: bool = _field(
+        True, 'whether batch norm learns a scale (gamma)', off=NO_NORM
     )
-    epsilon: float = _field(1e-5, 'added to the variance', above=0)
+    use_bias: bool = _field(
+        True, 'whether batch norm learns a bias (beta)', off=NO_NORM
+    )
+    momentum: float = _field(
+        0.9,
+        'fraction of the running statistics kept at each step',
+        off=NO_NORM,
+        low=0,
+        high=1,
+    )
+    epsilon: float = _field(1e-5, 'added to the variance', off=NO_NORM, above=0)
     init: str = _field(
         'he_normal',
         'initialiser of the weights, of jax.nn.initializers',
@@ -136,7 +158,9 @@ class Optimizer:
         below=1,
     )
     nesterov: bool = _field(
-        False, 'whether the velocity looks a step ahead; with adam this is Nadam'
+        False,
+        'whether the velocity looks a step ahead; with adam this is Nadam',
+        off={'optimizer.momentum': 0.0},
     )
     weight_decay: float = _field(
         0.0,
@@ -145,7 +169,9 @@ class Optimizer:
         low=0,
     )
     decay_norm: bool = _field(
-        False, "whether weight decay acts on batch norm's scale and shift too"
+        False,
+        "whether weight decay acts on batch norm's scale and shift too",
+        off={'optimizer.weight_decay': 0.0} | NO_NORM,
     )
 
 
@@ -154,9 +180,15 @@ class Probes:
     names: tuple[str, ...] = _field(
         (),
         'what is measured by layer',
-        choices=('gradient_norm', 'activation_mean', 'activation_std', 'zero_fraction'),
+        choices=NAMES,
     )
-    every: int = _field(100, 'steps from one measurement to the next', low=1)
+    every: int = _field(
+        100,
+        'steps from one measurement to the next',
+        off={'probes.names': ()},
+        low=1,
+        high=2**31 - 1,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,12 +197,16 @@ class Execution:
         0,
         'trials run side by side in one program; 0: by platform, model and number',
         low=0,
+        high=10**6,
     )
     convolution: str = _field(
         'auto',
         "XLA's own (direct) or a matrix product of patches; auto: direct in programs "
         'of width 1',
         choices=('auto', 'direct', 'product'),
+    )
+    checkpoint_seconds: int = _field(
+        30, 'time, at least, between states of a chunk that are kept on the disk', low=0
     )
 
 
@@ -220,7 +256,8 @@ FIELDS: Mapping[str, dataclasses.Field] = _declarations()
 
 def defaults() -> ConfigDict:
     """A ConfigDict of every field at its default, for a config file to edit."""
-    return ConfigDict(dataclasses.asdict(Config()))
+    # What it would say of a wrong type lacks the value and the full name.
+    return ConfigDict(dataclasses.asdict(Config()), type_safe=False)
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
@@ -253,81 +290,28 @@ def check(name: str, value: Any) -> Any:
       UserError: no such field, or a value of the wrong type or out of range.
     """
     if name not in FIELDS:
-        hint = _suggest(name, FIELDS) or '; python train.py --help lists the fields'
+        hint = suggestion(name, FIELDS) or '; python train.py --help lists the fields'
         raise UserError(f'there is no field {name}{hint}')
     field = FIELDS[name]
     if get_origin(field.type) is tuple:
         if not isinstance(value, tuple | list):
             raise UserError(f'{name}={value!r} must be a tuple, such as (64, 64)')
         item = get_args(field.type)[0]
-        return tuple(_check_one(name, v, item, field.metadata) for v in value)
-    return _check_one(name, value, field.type, field.metadata)
+        return tuple(checked(name, v, item, field.metadata) for v in value)
+    return checked(name, value, field.type, field.metadata)
 
 
 def parse(name: str, text: str) -> Any:
     """``check`` of a value from the command line."""
     if name in FIELDS and FIELDS[name].type is str:
         return check(name, text)
-    if not text:
+    several = name in FIELDS and get_origin(FIELDS[name].type) is tuple
+    if several and not text:
         return check(name, ())
     try:
         value = ast.literal_eval({'true': 'True', 'false': 'False'}.get(text, text))
-    except (ValueError, SyntaxError):
+    except Exception:  # of many types, a MemoryError where brackets are too deep
         value = tuple(text.split(',')) if ',' in text else text
-    if name in FIELDS and get_origin(FIELDS[name].type) is tuple:
-        value = value if isinstance(value, tuple | list) else (value,)
+    if several and not isinstance(value, tuple | list):
+        value = (value,)
     return check(name, value)
-
-
-def _check_one(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    # Programs compute in float32, where 1e39 is no number and 1e-50 is 0.
-    size = _in_float32(value) if type(value) is kind is float else value
-    if type(value) is not kind or (kind is float and not math.isfinite(size)):
-        words = {float: 'a finite number', int: 'a whole number', str: 'a name'}
-        expected = words.get(kind, 'true or false')
-        raise UserError(f'{name}={value!r} must be {expected}')
-    choices = metadata['choices']
-    if name == 'model.activation' and not _is_activation(value):
-        choices = activations()
-    if choices and value not in choices:
-        hint = _suggest(value, choices)
-        raise UserError(f'{name}={value!r} must be one of {", ".join(choices)}{hint}')
-    for limit, bound in metadata['limits'].items():
-        relation, holds = LIMITS[limit]
-        if not holds(size, bound):
-            raise UserError(f'{name}={value!r} must be {relation} {bound}')
-    return value
-
-
-def _in_float32(value: float) -> float:
-    with np.errstate(over='ignore', under='ignore'):
-        return float(np.float32(value))
-
-
-def activations() -> tuple[str, ...]:
-    """The functions of ``jax.nn`` that map each number to a number by itself."""
-    import jax
-
-    return tuple(name for name in dir(jax.nn) if _is_activation(name))
-
-
-@functools.cache
-def _is_activation(name: str) -> bool:
-    import jax
-
-    shapes = [jax.ShapeDtypeStruct(shape, 'float32') for shape in ((), (2,))]
-    try:  # softmax fails on a scalar, logsumexp reduces a vector, log1mexp wants x > 0
-        function = getattr(jax.nn, name)
-        each = [jax.eval_shape(function, shape) for shape in shapes] == shapes
-        return each and bool(np.isfinite(function(np.array([-1.0, 1.0], 'f4'))).all())
-    except Exception:
-        return False  # it wants other arguments, so it is no activation
-
-
-def _suggest(name: Any, known: Any) -> str:
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f'; did you mean {near[0]}?' if near else ''

@@ -26,7 +26,7 @@ _OTHERS = ('mlp', 'rnn', 'lstm')
 
 # Trials that a device runs side by side. docs/performance.md has the times they are
 # from: on CPU small matrices gain from company, and what is larger only takes more
-# memory. The rows other than cpu's are guesses, not measured.
+# memory. Recurrent networks, and the rows other than cpu's, are guesses.
 WIDTH: Mapping[str, Mapping[str, int]] = {
     'cpu': {'mlp': 8, **dict.fromkeys(('rnn', 'lstm', *_CONVOLUTIONAL), 1)},
     'gpu': {**dict.fromkeys(_OTHERS, 64), **dict.fromkeys(_CONVOLUTIONAL, 8)},

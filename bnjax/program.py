@@ -20,7 +20,9 @@ from bnjax import config, devices, probes
 from bnjax.config import Config
 from bnjax.data import Dataset, Split
 from bnjax.errors import UserError
-from bnjax.trial import Scores, State, check, evaluate, init, step
+from bnjax.probe_names import REESTIMATED
+from bnjax.reestimated import reestimated
+from bnjax.trial import Scores, State, check, evaluate, init, look, step
 
 Static = tuple[tuple[str, Any], ...]
 Numbers = Mapping[str, Any]
@@ -31,28 +33,30 @@ _RUN_ONCE = {'xla_backend_optimization_level': 1}
 
 
 class Program(NamedTuple):
-    """Functions over ``width`` trials; ``train`` and ``evaluate`` are compiled.
+    """Compiled functions over ``width`` trials.
 
     Attributes:
       init: traced fields to the state.
+      orders: seeds and the number of an epoch to the order of its images, by trial.
       train: traced fields, state (donated), epoch, order of the images to the
         state and the epoch's log.
       evaluate: traced fields, state to the scores of the held-out images.
-      images: in the training split.
       steps: of training, in all.
       epochs: how many there are, the last of them perhaps cut short.
       width: trials side by side.
       memory: bytes it needs at most, the data included, by the compiler's account.
+      shapes: of the state, with its dtypes.
     """
 
     init: Callable[..., State]
+    orders: Callable[..., jax.Array]
     train: Callable[..., tuple[State, dict]]
     evaluate: Callable[..., dict]
-    images: int
     steps: int
     epochs: int
     width: int
     memory: int
+    shapes: State
 
 
 def split_fields(flat: Mapping[str, Any]) -> tuple[Static, dict[str, float | int]]:
@@ -71,8 +75,10 @@ def steps_in(cfg: Config, images: int) -> tuple[int, int]:
     per_epoch = images // cfg.batch_size
     total = cfg.steps or cfg.epochs * per_epoch
     if total >= 2**31:
+        asked = f'steps={cfg.steps}' if cfg.steps else f'epochs={cfg.epochs}'
         raise UserError(
-            f'steps={total} in all are too many to count; at most 2**31 - 1'
+            f'{asked} makes {total} steps in all, too many to count; '
+            'give at most 2**31 - 1'
         )
     return per_epoch, total
 
@@ -105,17 +111,22 @@ def compile_program(static: Static, numbers: Numbers, data: Dataset) -> Program:
     def train(numbers, state, order, index, split):
         return _train(config_of(numbers), classes, state, order, index, split, mesh)
 
-    def score(numbers, state, split):
-        scores = evaluate(config_of(numbers), classes, state, split)
-        return _held_out_means(scores, len(data.validation.y))
+    def score(numbers, state, split, train):
+        cfg = config_of(numbers)
+
+        def means(state: State) -> dict[str, jax.Array]:
+            scores = _evaluate(cfg, classes, state, split, mesh)
+            return _held_out_means(scores, len(data.validation.y))
+
+        asked = REESTIMATED in cfg.probes.names
+        again = means(reestimated(cfg, classes, state, train, mesh)) if asked else {}
+        return means(state) | {f'reestimated_{k}': v for k, v in again.items()}
 
     many = _stack([numbers] * width)
-    init_all = jax.jit(
-        _side_by_side(first, width, mapped=1),
-        out_shardings=devices.by_trial(mesh),
-        compiler_options=_RUN_ONCE,
-    )
-    state, order = init_all(many), _orders(many['seed'], 0, images)
+    init_all = _side_by_side(first, width, mapped=1)
+    # Shapes alone: what does not fit is refused before any of it is made.
+    state = jax.eval_shape(init_all, many)
+    order = jax.ShapeDtypeStruct((width, images), np.int32)
     train_all = _compiled(
         _side_by_side(train, width, mapped=3),
         mesh,
@@ -124,14 +135,17 @@ def compile_program(static: Static, numbers: Numbers, data: Dataset) -> Program:
         donated=1,
     )
     score_all = _compiled(
-        _side_by_side(score, width, mapped=2), mesh, many, state, held_out, mapped=2
+        _side_by_side(score, width, mapped=2),
+        mesh,
+        *(many, state, held_out, train_split),
+        mapped=2,
     )
     per_epoch, total = steps_in(cfg, images)
     return Program(
-        init_all,
+        _compiled(init_all, mesh, many, mapped=1, options=_RUN_ONCE),
+        _orders.lower(many['seed'], np.int32(0), images).compile(),
         lambda *args: train_all(*args, train_split),
-        lambda *args: score_all(*args, held_out),
-        images,
+        lambda *args: score_all(*args, held_out, train_split),
         total,
         math.ceil(total / per_epoch),
         width,
@@ -139,11 +153,17 @@ def compile_program(static: Static, numbers: Numbers, data: Dataset) -> Program:
             _bytes_of_run(train_all) + _bytes_of(held_out),
             _bytes_of_run(score_all) + _bytes_of(train_split),
         ),
+        state,
     )
 
 
 def _compiled(
-    f: Callable, mesh: Mesh, *args: Any, mapped: int, donated: int | None = None
+    f: Callable,
+    mesh: Mesh,
+    *args: Any,
+    mapped: int,
+    donated: int | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Any:
     """``f`` compiled for such arguments, the first ``mapped`` of them by trial."""
     own, shared = devices.by_trial(mesh), devices.everywhere(mesh)
@@ -153,7 +173,7 @@ def _compiled(
         out_shardings=own,
         donate_argnums=donated,
     )
-    return jitted.lower(*args).compile()
+    return jitted.lower(*args).compile(dict(options) if options else None)
 
 
 def _bytes_of_run(compiled: Any) -> int:
@@ -166,22 +186,50 @@ def _bytes_of(arrays: Any) -> int:
     return sum(a.nbytes for a in jax.tree.leaves(arrays))
 
 
-def run_chunk(program: Program, trials: Sequence[Numbers]) -> Iterator[list[dict]]:
-    """Trains up to ``width`` trials; yields their logs before and after each epoch.
+class Snapshot(NamedTuple):
+    """A chunk between two epochs: all that it takes to go on from there.
+
+    Attributes:
+      state: of its trials, stacked; the next epoch takes it over.
+      logs: of each epoch so far, the one before training first; stacked, too.
+    """
+
+    state: State
+    logs: list[dict]
+
+
+def run_chunk(
+    program: Program, trials: Sequence[Numbers], begun: Snapshot | None = None
+) -> Iterator[Snapshot]:
+    """Trains up to ``width`` trials; yields where they begin and after each epoch.
 
     A short chunk is filled up by repeating its last trial, for another width would
     be another program, with other last bits.
+
+    Args:
+      program: as compiled.
+      trials: the traced fields of each.
+      begun: where to go on, or None. What follows is the same to the last bit, for
+        random numbers depend on seed and step alone.
     """
     padded = [*trials, *[trials[-1]] * (program.width - len(trials))]
     numbers = _stack(padded)
-    state = program.init(numbers)
-    log: dict[str, Any] = {}
-    for epoch in range(program.epochs + 1):
-        if epoch:
-            order = _orders(numbers['seed'], epoch - 1, program.images)
-            state, log = program.train(numbers, state, order, np.int32(epoch - 1))
+    if begun is None:
+        state = program.init(numbers)
+        begun = Snapshot(state, [jax.device_get(program.evaluate(numbers, state))])
+    yield begun
+    state, logs = begun
+    for epoch in range(len(logs) - 1, program.epochs):
+        order = program.orders(numbers['seed'], np.int32(epoch))
+        state, log = program.train(numbers, state, order, np.int32(epoch))
         scores = program.evaluate(numbers, state)
-        yield _unstack(log | scores, len(trials))
+        logs = [*logs, jax.device_get(log | scores)]
+        yield Snapshot(state, logs)
+
+
+def by_trial(log: dict, count: int) -> list[dict]:
+    """The logs of the first ``count`` trials of a chunk."""
+    return [jax.tree.map(lambda a, i=i: a[i], log) for i in range(count)]
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -211,8 +259,13 @@ def _train(
     def one(state: State, at: tuple[jax.Array, jax.Array]) -> tuple[State, tuple]:
         i, rows = at
         batch = devices.over_data(mesh, Split(train.x[rows], train.y[rows]))
-        state, scores, sample = step(cfg, classes, state, batch, i, total)
-        return state, (scores, _probe(cfg.probes, i, sample))
+        after, scores = step(cfg, classes, state, batch, i, total)
+
+        def there(params: Any) -> probes.Sample:
+            return look(cfg, classes, state._replace(params=params), batch, i)
+
+        ends = state.params, after.params
+        return after, (scores, probes.on_sampled_steps(cfg.probes, i, *ends, there))
 
     def unless_over(state: State, at: tuple[jax.Array, jax.Array]):
         nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(one, state, at)[1])
@@ -235,16 +288,21 @@ def _epoch_log(scores: Scores, numbered: jax.Array, total: int) -> dict[str, Any
     return log | {'bad_step': jnp.where(finite.all(), -1, numbered[finite.argmin()])}
 
 
-def _probe(settings: config.Probes, i: jax.Array, sample: probes.Sample) -> dict:
-    """Measures on the chosen steps; zeros on the others, which the reader drops."""
-    if not settings.names:
-        return {}
+def _evaluate(
+    cfg: Config, classes: int, state: State, split: Split, mesh: Mesh
+) -> Scores:
+    """Scores each image of a split, batch by batch."""
+    n = len(split.y)
+    batches = -(-n // cfg.batch_size)
+    # The last batch is filled up by repeating the last image, and cut again below.
+    rows = jnp.minimum(jnp.arange(batches * cfg.batch_size), n - 1)
 
-    def measured() -> dict:
-        return probes.measure(settings.names, sample)
+    def score(_: None, rows: jax.Array) -> tuple[None, Scores]:
+        batch = devices.over_data(mesh, Split(split.x[rows], split.y[rows]))
+        return None, evaluate(cfg, classes, state, batch)
 
-    nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(measured))
-    return lax.cond(i % settings.every == 0, measured, lambda: nothing)
+    _, scores = lax.scan(score, None, rows.reshape(batches, cfg.batch_size))
+    return jax.tree.map(lambda s: s.reshape(-1)[:n], scores)
 
 
 def _held_out_means(scores: Scores, validated: int) -> dict[str, jax.Array]:
@@ -288,8 +346,3 @@ def _stack(trials: Sequence[Numbers]) -> dict[str, np.ndarray]:
         )
         for name in trials[0]
     }
-
-
-def _unstack(log: dict, count: int) -> list[dict]:
-    log = jax.device_get(log)
-    return [jax.tree.map(lambda a, i=i: a[i], log) for i in range(count)]

@@ -1,6 +1,7 @@
 """The work directory: a record for each finished trial, and what derives from them.
 
 config.json        what was asked, on what it ran
+checkpoints/       chunks in training, between two epochs
 trials/<id>.json   a finished trial, written last, whole or not at all
 trials/<id>.npz    its curves and probes
 trials.csv         a line for each trial of the sweep, made anew each time
@@ -30,6 +31,8 @@ METRICS = (
     *('validation_loss', 'validation_accuracy'),
     *('test_loss', 'test_accuracy'),
 )
+DIRECTORIES = ('trials', 'checkpoints', 'figures')
+_UNFINISHED = '.bnjax-'  # the names of files that are being written begin with it
 # How a trial is run is no part of what it is.
 NOT_IDENTITY = ('execution.',)
 
@@ -87,18 +90,30 @@ def write(workdir: pathlib.Path, record: Record) -> None:
     write_json(path.with_suffix('.json'), fields | {'sha256': digest})
 
 
+class DamagedError(ValueError):
+    """A file is not as it was written; the message says which, and what is wrong."""
+
+
 def read(workdir: pathlib.Path, trial: str) -> Record | None:
-    """A finished trial, or None where there is no record as it was written."""
+    """A finished trial, or None where there is none.
+
+    Raises:
+      DamagedError: a record is there, but cut short, edited, or of other code.
+    """
     path = workdir / 'trials' / trial
     try:
-        fields = dict(json.loads(path.with_suffix('.json').read_bytes()))
+        text = path.with_suffix('.json').read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        fields = dict(json.loads(text))
         curves = path.with_suffix('.npz').read_bytes()
-    except (OSError, ValueError, TypeError):
-        return None
+    except (ValueError, TypeError, RecursionError, FileNotFoundError) as error:
+        raise DamagedError(f'{path}.json is damaged ({error})') from error
     if fields.pop('sha256', None) != _digest(fields, curves):
-        return None
+        raise DamagedError(f'{path}.json or .npz is not what was written')
     if fields.pop('schema', None) != SCHEMA or fields['trial'] != trial:
-        return None
+        raise DamagedError(f'{path}.json is of another version of bnjax, or trial')
     config = {
         k: tuple(v) if type(v) is list else v for k, v in fields['config'].items()
     }
@@ -117,7 +132,7 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     """The config.json of an earlier run; empty where there is none."""
     try:
         return dict(json.loads((workdir / 'config.json').read_text()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 
@@ -148,7 +163,7 @@ def write_json(path: pathlib.Path, fields: Mapping[str, Any]) -> None:
 
 def write_atomically(path: pathlib.Path, content: bytes) -> None:
     """Writes a file whole or not at all, and leaves nothing else behind."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_UNFINISHED)
     try:
         with os.fdopen(handle, 'wb') as out:
             out.write(content)
@@ -170,7 +185,7 @@ def opened(workdir: pathlib.Path) -> Iterator[None]:
       UserError: it cannot be written, or another process holds it.
     """
     try:
-        for directory in (workdir / 'trials', workdir / 'figures', workdir):
+        for directory in (*(workdir / name for name in DIRECTORIES), workdir):
             directory.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=directory).close()
         lock = open(workdir / '.lock', 'a+')  # noqa: SIM115
@@ -191,4 +206,7 @@ def opened(workdir: pathlib.Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
+        # What a killed process was writing.
+        for unfinished in workdir.rglob(f'{_UNFINISHED}*'):
+            unfinished.unlink(missing_ok=True)
         yield

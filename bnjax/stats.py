@@ -1,16 +1,16 @@
-"""Intervals over seeds, and arms of a sweep compared in pairs of the same seed."""
+"""Means over seeds: intervals, tests of differences, their number, their power."""
 
-import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
-from bnjax.records import Record
-
-LEVEL = 0.95
+LEVEL = 0.05  # of a test; an interval covers the rest
+POWER = 0.8
+ALIKE = 1e-6  # accuracies are float32: a smaller deviation is but rounding
+MOST_SEEDS = 1_000_000
 
 
 class Interval(NamedTuple):
@@ -38,212 +38,122 @@ def interval(values: Any) -> Interval:
     mean = filled.sum(0) / np.where(n > 0, n, np.nan)
     squares = np.where(known, (filled - mean) ** 2, 0.0).sum(0)
     variance = squares / np.where(n > 1, n - 1, np.nan)
-    quantile = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1))
-    half = quantile * np.sqrt(variance / np.maximum(n, 1))
+    half = _quantile(n) * np.sqrt(variance / np.maximum(n, 1))
     found = Interval(mean, mean - half, mean + half, n)
     return found if values.ndim > 1 else Interval(*(v.item() for v in found))
 
 
-def verdict(difference: Interval) -> str:
-    """What an interval of differences says, in words.
+def deviation(mean: Interval) -> Any:
+    """The standard deviation of the values behind an interval; nan where `n < 2`."""
+    return (mean.high - mean.low) / 2 / _quantile(mean.n) * np.sqrt(mean.n)
 
-    'higher' or 'lower' where it excludes 0, 'no difference seen' where it holds 0,
-    'one seed' where one pair gives no interval, 'missing' where there is no pair.
+
+def alike(mean: Interval) -> Any:
+    """Whether two values or more are behind an interval, equal but for rounding."""
+    return deviation(mean) < ALIKE
+
+
+def p_value(difference: Interval) -> Any:
+    """The two-sided p-value of the t-test that a mean difference is 0.
+
+    Of paired differences it is that of the paired t-test, which is below 0.05 where
+    the interval excludes 0. Differences that are alike have no deviation to judge
+    them by, as a few small counts of images often are: their signs alone speak, and p
+    is 2 / 2^n, or 1 where they are 0. It is nan where `n < 2`. A float, or an array
+    of the shape of the fields.
+    """
+    mean, n = np.asarray(difference.mean), np.asarray(difference.n)
+    same = alike(difference)
+    error = np.where(same, 1.0, deviation(difference)) / np.sqrt(np.maximum(n, 1))
+    p = 2 * special.stdtr(np.maximum(n - 1, 1), -np.abs(mean) / error)
+    signs = np.where(np.abs(mean) < ALIKE, 1.0, 2.0 ** (1.0 - n))
+    p = np.where(same, signs, p)
+    return p if p.ndim else p.item()
+
+
+def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
+    """The p-values (N,) of a family of tests, adjusted by Holm's method.
+
+    Where those below 0.05 are called differences, the chance of calling any that is
+    none is at most 5 %, whatever the dependence between the tests. nan is no test: it
+    stays nan and does not count.
+    """
+    p = np.asarray(p, np.float64)
+    order = np.argsort(p)[: np.isfinite(p).sum()]  # nan sorts last
+    weighted = p[order] * np.arange(len(order), 0, -1)
+    adjusted = np.full_like(p, np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(weighted), 1.0)
+    return adjusted
+
+
+def verdict(difference: Interval, p: float) -> str:
+    """What a difference with its (adjusted) p-value says, in words.
+
+    'higher' or 'lower' where p is below 0.05, else 'no difference seen'; 'one seed'
+    where one pair gives no test, 'missing' where there is no pair.
     """
     if difference.n < 2:
         return 'one seed' if difference.n else 'missing'
-    if difference.low > 0:
-        return 'higher'
-    return 'lower' if difference.high < 0 else 'no difference seen'
+    if p < LEVEL:
+        return 'higher' if difference.mean > 0 else 'lower'
+    return 'no difference seen'
 
 
-def mean_of(records: Iterable[Record], metric: str = 'test_accuracy') -> Interval:
-    """The interval of a metric over the trials (one per seed) of a cell.
+def power(difference: float, deviation: float, n: int) -> float:
+    """The chance that the paired t-test of `n` seeds sees a true difference.
 
-    A diverged trial counts by its last finite value; a failed one is missing.
+    Two-sided at 5 %, for normal differences of this mean and standard deviation.
     """
-    return interval([record.metrics[metric] for record in records])
+    shift = abs(difference) / deviation * math.sqrt(n)
+    bound = _quantile(n)
+    seen = stats.nct.sf(bound, n - 1, shift) + stats.nct.cdf(-bound, n - 1, shift)
+    return float(seen)
 
 
-def paired(
-    arm: Iterable[Record], baseline: Iterable[Record], metric: str = 'test_accuracy'
-) -> Interval:
-    """The interval of `arm - baseline` over the seeds that both have."""
-    ours = {record.config['seed']: record.metrics[metric] for record in arm}
-    theirs = {record.config['seed']: record.metrics[metric] for record in baseline}
-    return interval([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+def seeds_needed(difference: float, deviation: float) -> int | None:
+    """The fewest seeds with which the paired t-test sees a difference.
 
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """A sweep seen as arms that are compared at settings of the other fields.
-
-    A setting is a tuple of values, one for each of `fields`. The last `tuned` of
-    them are the float fields: an arm may choose its best among their values. The
-    values before them are the setting's group.
+    That is with a power of 80 %, two-sided at 5 %, where paired differences have the
+    standard deviation `deviation`. None where that cannot be said: either is 0 (or
+    but rounding), unknown, or a million seeds would not do.
     """
-
-    field: str | None  # the compared field; None where nothing but the seed varies
-    arms: tuple[Any, ...]  # its values, the baseline first
-    fields: tuple[str, ...]
-    tuned: int
-    settings: tuple[tuple[Any, ...], ...]
-    cells: Mapping[tuple[tuple[Any, ...], Any], tuple[Record, ...]]
-    criterion: str  # the metric that chooses among settings, never of the test set
-
-    @property
-    def baseline(self) -> Any:
-        return self.arms[0]
-
-    @property
-    def pairs(self) -> tuple[tuple[Any, Any], ...]:
-        """What is compared, (arm, against): each arm against the baseline.
-
-        Of three arms the third is compared with the second too.
-        """
-        pairs = [(arm, self.baseline) for arm in self.arms[1:]]
-        if len(self.arms) == 3:
-            pairs.append((self.arms[2], self.arms[1]))
-        return tuple(pairs)
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        return tuple(record for cell in self.cells.values() for record in cell)
-
-    @property
-    def group_fields(self) -> tuple[str, ...]:
-        return self.fields[: len(self.fields) - self.tuned]
-
-    @property
-    def tuned_fields(self) -> tuple[str, ...]:
-        return self.fields[len(self.fields) - self.tuned :]
-
-    @property
-    def groups(self) -> tuple[tuple[Any, ...], ...]:
-        return tuple(dict.fromkeys(self.group_of(s) for s in self.settings))
-
-    def group_of(self, setting: tuple[Any, ...]) -> tuple[Any, ...]:
-        return setting[: len(self.group_fields)]
-
-    def settings_of(self, group: tuple[Any, ...]) -> tuple[tuple[Any, ...], ...]:
-        return tuple(s for s in self.settings if self.group_of(s) == group)
-
-    def point_of(self, setting: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Its values of the tuned fields."""
-        return setting[len(self.group_fields) :]
-
-    def cell(self, setting: tuple[Any, ...], arm: Any) -> tuple[Record, ...]:
-        """The trials of an arm at a setting, one per seed; empty where there is none"""
-        return self.cells.get((setting, arm), ())
-
-    def difference(self, setting: tuple[Any, ...], arm: Any, against: Any) -> Interval:
-        """An arm minus another at the same setting, paired by seed."""
-        return paired(self.cell(setting, arm), self.cell(setting, against))
-
-    def best(self, group: tuple[Any, ...], arm: Any) -> tuple[Any, ...] | None:
-        """The setting of a group at which an arm's mean criterion is best.
-
-        Only the settings with the fewest diverged or failed trials can be it, for a
-        mean over the others is of what they reached before, or leaves them out. None
-        where no trial of the arm has a finite criterion. The first of equals.
-        """
-        sign = -1 if self.criterion.endswith('loss') else 1
-        ranks = {}
-        for setting in self.settings_of(group):
-            cell = self.cell(setting, arm)
-            score = sign * mean_of(cell, self.criterion).mean
-            if math.isfinite(score):
-                lost = sum(record.status != 'done' for record in cell)
-                ranks[setting] = (-lost, score)
-        return max(ranks, key=ranks.__getitem__, default=None)
-
-    def best_cell(self, group: tuple[Any, ...], arm: Any) -> tuple[Record, ...]:
-        """The trials of an arm at its best setting of a group; empty without one."""
-        best = self.best(group, arm)
-        return () if best is None else self.cell(best, arm)
+    if not (abs(difference) > 0 and deviation >= ALIKE):
+        return None
+    enough = 2
+    while power(difference, deviation, enough) < POWER:
+        enough *= 2
+        if enough > MOST_SEEDS:
+            return None
+    few = enough // 2  # too few, but for enough == 2
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        if power(difference, deviation, middle) < POWER:
+            few = middle
+        else:
+            enough = middle
+    return enough
 
 
-class Contrast(NamedTuple):
-    """An arm minus another, each at its own best setting of one group."""
+def median_time(times: Sequence[float], reached: Sequence[bool]) -> float:
+    """The time by which half have reached an event, by Kaplan and Meier's estimate.
 
-    group: tuple[Any, ...]
-    arm: Any
-    against: Any
-    difference: Interval
+    Args:
+      times: (N,) when each reached it, or until when it was watched in vain.
+      reached: (N,) which did; the others are censored.
 
-
-def compare(records: Sequence[Record], swept: Sequence[str]) -> Comparison:
-    """Arranges the records of a sweep as a `Comparison`.
-
-    The compared field is 'model.placement' where it is swept, else the first of
-    `swept`; the baseline is 'none' for a placement, else the first value seen. A
-    field of which the records have one value only is not taken as swept.
-
-    Raises:
-      ValueError: there are no records.
+    Returns:
+      inf where less than half did as long as they were watched, nan for N = 0.
     """
-    if not records:
-        raise ValueError('records: empty, expected at least one; run a trial first')
-    swept = [name for name in swept if len({r.config[name] for r in records}) > 1]
-    field = 'model.placement' if 'model.placement' in swept else next(iter(swept), None)
-    others = [name for name in swept if name != field]
-    floats = [name for name in others if _is_float(records, name)]
-    fields = tuple(name for name in others if name not in floats) + tuple(floats)
-    cells: dict[Any, list[Record]] = {}
-    for record in records:
-        setting = tuple(_value(record, name) for name in fields)
-        cells.setdefault((setting, _value(record, field)), []).append(record)
-    known = any(math.isfinite(r.metrics['validation_accuracy']) for r in records)
-    return Comparison(
-        field=field,
-        arms=_arms(field, [arm for _, arm in cells]),
-        fields=fields,
-        tuned=len(floats),
-        settings=_ordered([setting for setting, _ in cells]),
-        cells={key: tuple(cell) for key, cell in cells.items()},
-        criterion='validation_accuracy' if known else 'train_loss',
-    )
+    if not len(times):
+        return math.nan
+    at, did = np.asarray(times, np.float64), np.asarray(reached, bool)
+    if not did.any():
+        return math.inf
+    left = stats.ecdf(stats.CensoredData(uncensored=at[did], right=at[~did])).sf
+    halved = left.quantiles[left.probabilities < 0.5 + 1e-9]
+    return float(halved.min(initial=math.inf))
 
 
-def at_own_best(comparison: Comparison) -> list[Contrast]:
-    """Every pair of arms in every group, each arm at its own best setting.
-
-    A group in which one of the two has no best setting is left out.
-    """
-    contrasts = []
-    for group in comparison.groups:
-        best = {arm: comparison.best_cell(group, arm) for arm in comparison.arms}
-        contrasts += [
-            Contrast(group, arm, against, paired(best[arm], best[against]))
-            for arm, against in comparison.pairs
-            if best[arm] and best[against]
-        ]
-    return contrasts
-
-
-def _value(record: Record, field: str | None) -> Any:
-    return None if field is None else record.config[field]
-
-
-def _is_float(records: Sequence[Record], field: str) -> bool:
-    return all(isinstance(record.config[field], float) for record in records)
-
-
-def _arms(field: str | None, seen: Sequence[Any]) -> tuple[Any, ...]:
-    arms = list(dict.fromkeys(seen))
-    if field == 'model.placement' and 'none' in arms:
-        arms.sort(key=lambda arm: arm != 'none')
-    return tuple(arms)
-
-
-def _ordered(settings: Sequence[tuple[Any, ...]]) -> tuple[tuple[Any, ...], ...]:
-    """Each setting once: numbers ascending, other values in the order first seen."""
-    columns = [list(dict.fromkeys(column)) for column in zip(*settings, strict=True)]
-    for column in columns:
-        if all(isinstance(v, int | float) for v in column):
-            column.sort()
-    ranks = [{value: i for i, value in enumerate(column)} for column in columns]
-    unique = dict.fromkeys(settings)
-    return tuple(
-        sorted(unique, key=lambda s: [r[v] for r, v in zip(ranks, s, strict=True)])
-    )
+def _quantile(n: Any) -> Any:
+    """Half the width of a 95 % t-interval of `n` values, in standard errors."""
+    return special.stdtrit(np.maximum(n - 1, 1), 1 - LEVEL / 2)

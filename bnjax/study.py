@@ -2,17 +2,18 @@
 
 import dataclasses
 import inspect
+import json
 import pathlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from bnjax import config
+from bnjax import config, effect
 from bnjax.errors import UserError
 from bnjax.records import identity
 
@@ -71,6 +72,7 @@ def load(path: str, pins: Mapping[str, Any]) -> Study:
             fields['epochs'] = config.FIELDS['epochs'].default
         trial = Trial(identity(fields), fields)
         trials.setdefault(trial.id, trial)
+    effect.check([trial.config for trial in trials.values()])
     named = dict.fromkeys(name for change in changes for name in change)
     return Study(
         file.stem,
@@ -86,6 +88,28 @@ def summary(study: Study) -> dict[str, Any]:
     shared = {k: v for k, v in study.trials[0].config.items() if k not in named}
     own = {t.id: {name: t.config[name] for name in named} for t in study.trials}
     return {'swept': study.swept, 'fields': shared, 'trials': own}
+
+
+def changed(begun: Mapping[str, Any], study: Study) -> str:
+    """Says which fields that all trials share had other values before; or nothing.
+
+    Args:
+      begun: the config.json of an earlier run, or nothing.
+      study: what is asked now.
+    """
+    before, now = begun.get('fields'), summary(study)['fields']
+    if not isinstance(before, Mapping):
+        return ''
+    differing = [
+        f'{name} was {before[name]}, is {value}'
+        for name, value in json.loads(json.dumps(now)).items()
+        if name in before
+        and before[name] != value
+        and not name.startswith('execution.')
+    ]
+    if not differing:
+        return ''
+    return f'other trials than before, which stay in trials/: {"; ".join(differing)}'
 
 
 def _get_config(module: ModuleType, argument: str) -> Mapping[str, Any] | ConfigDict:
@@ -107,9 +131,11 @@ def _get_config(module: ModuleType, argument: str) -> Mapping[str, Any] | Config
 
 def _changes(module: ModuleType) -> list[dict[str, Any]]:
     """What each call of ``add`` in the file's ``sweep`` changes."""
-    sweep: Callable | None = getattr(module, 'sweep', None)
+    sweep: Any = getattr(module, 'sweep', None)
     if sweep is None:
         return [{}]
+    if not callable(sweep):
+        raise UserError(f'sweep is {sweep!r}; it must be a function sweep(add)')
     changes: list[dict[str, Any]] = []
 
     def add(*unnamed: Any, **overrides: Any) -> None:

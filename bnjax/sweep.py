@@ -1,17 +1,14 @@
 """Many trials: grouped into programs, run in chunks, each kept as it finishes."""
 
+import collections
 import dataclasses
 import pathlib
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
-import numpy as np
-
-from bnjax import data, execution, program, records
+from bnjax import chunks, data, execution, program, records
 from bnjax.config import Config, build
-from bnjax.probes import in_depth_order
-from bnjax.records import METRICS, Record
+from bnjax.records import Record
 from bnjax.study import Study, Trial
 
 
@@ -20,15 +17,21 @@ class Progress(NamedTuple):
 
     Attributes:
       trials: finished, those of earlier runs included.
+      diverged: of them.
       share: of all work, done so far.
       gained: of it, in this run.
       running: the arm at work, and the memory it needs.
+      steps: its trials at work have taken, and will in all.
+      message: what the user should know, or nothing.
     """
 
     trials: int
+    diverged: int
     share: float
     gained: float
     running: str
+    steps: tuple[int, int] = (0, 0)
+    message: str = ''
 
 
 def load_data(study: Study, data_dir: str | None) -> dict[tuple, data.Dataset]:
@@ -67,127 +70,59 @@ def run(
     Returns:
       The records of all trials of the study, in its order.
     """
-    found = {t.id: records.read(workdir, t.id) for t in study.trials}
-    finished = {k: r for k, r in found.items() if r and r.status != 'failed'}
+    total, finished = len(study.trials), _finished(study, workdir, report)
     missing = [t for t in study.trials if t.id not in finished]
-    total, before = len(study.trials), len(finished)
+    before = len(finished)
+    ended = collections.Counter(record.status for record in finished.values())
     for static, group in groups(missing).items():
         fields = dict(static)
-        planned = execution.planned(static, plan)
         arm = ' '.join(str(fields[n]) for n in study.swept if n in fields)
         running = arm or fields['model.name']
+        cfg = build(group[0].config)
+        dataset = datasets[_data_key(cfg)]
+        length = program.steps_in(cfg, len(dataset.train.y))
 
         def tell(
-            share_of_chunk: float, chunk: int, note: str = '', arm: str = running
+            share_of_chunk: float = 0,
+            chunk: int = 0,
+            note: str = '',
+            message: str = '',
+            arm: str = running,
+            length: tuple[int, int] = length,
         ) -> None:
             done = len(finished) + share_of_chunk * chunk
             share, gained = done / total, (done - before) / total
             arm += f' ({note})' if note else ''
-            report(Progress(len(finished), share, gained, arm))
+            per_epoch, steps = length
+            epoch = round(share_of_chunk * -(-steps // per_epoch))
+            so_far = len(finished), ended['diverged'], share, gained, arm
+            report(Progress(*so_far, (epoch * per_epoch, steps), message))
 
-        dataset = datasets[_data_key(build(group[0].config))]
-        for record in _run_group(planned, group, dataset, tell):
+        planned = execution.planned(static, plan)
+        place = workdir / 'checkpoints' / f'{records.identity(fields)}.msgpack'
+        for record in chunks.run(planned, group, dataset, place, tell):
             records.write(workdir, record)
             finished[record.trial] = record
-        tell(0, 0)
+            ended[record.status] += 1
+        tell()
     return [finished[trial.id] for trial in study.trials]
 
 
-def _run_group(
-    static: program.Static,
-    group: Sequence[Trial],
-    dataset: data.Dataset,
-    tell: Callable[..., None],
-) -> Iterator[Record]:
-    """Compiles one program and runs its trials; what fails is recorded as failed."""
-    numbers = [program.split_fields(trial.config)[1] for trial in group]
-    width = dict(static)['execution.width']
-    tell(0, 0, 'compiling')
-    try:
-        compiled = program.compile_program(static, numbers[0], dataset)
-        execution.check_memory(compiled.memory, width)
-    except Exception as error:
-        yield from (_failure(trial, error) for trial in group)
-        return
-    for start in range(0, len(group), width):
-        chunk = group[start : start + width]
-        begun, logs = time.perf_counter(), []
+def _finished(
+    study: Study, workdir: pathlib.Path, report: Callable[[Progress], None]
+) -> dict[str, Record]:
+    """What the work directory holds; a trial that failed is tried again."""
+    found: dict[str, Record] = {}
+    for trial in study.trials:
         try:
-            for log in program.run_chunk(compiled, numbers[start : start + width]):
-                logs.append(log)
-                # Not after the last: who is told may end the sweep, and a trial that
-                # has finished is kept first.
-                if len(logs) <= compiled.epochs:
-                    share = (len(logs) - 1) / compiled.epochs
-                    tell(share, len(chunk), f'{compiled.memory / 1e9:.1g} GB')
-            seconds = (time.perf_counter() - begun) / len(chunk)
-            by_trial = zip(chunk, *logs, strict=True)
-            finished = [
-                _record(trial, own, compiled.steps, seconds) for trial, *own in by_trial
-            ]
-        except Exception as error:
-            finished = [_failure(trial, error) for trial in chunk]
-        yield from finished
-
-
-def _record(trial: Trial, logs: Sequence[dict], total: int, seconds: float) -> Record:
-    curves = {
-        metric: np.array([log.get(metric, np.nan) for log in logs])
-        for metric in METRICS
-    }
-    bad = [int(log['bad_step']) for log in logs[1:] if log['bad_step'] >= 0]
-    if not bad and not np.isfinite(curves['test_loss'][-1]):
-        bad = [total]  # the last step itself broke the network
-    return Record(
-        trial=trial.id,
-        status='diverged' if bad else 'done',
-        config=trial.config,
-        metrics=_final(curves, last_finite=bool(bad)),
-        steps=total,
-        seconds=seconds,
-        bad_step=bad[0] if bad else None,
-        curves={'epoch': np.arange(len(logs))}
-        | curves
-        | _probe_curves(trial.config, logs[1:], total),
-    )
-
-
-def _final(curves: Mapping[str, np.ndarray], last_finite: bool) -> dict[str, float]:
-    """The last metrics, or for a diverged trial the last whose loss was finite."""
-    metrics = {}
-    for name in METRICS:
-        finite = np.isfinite(curves[name.split('_')[0] + '_loss'])
-        values = curves[name][finite] if last_finite else curves[name]
-        metrics[name] = float(values[-1]) if len(values) else float('nan')
-    return metrics
-
-
-def _probe_curves(
-    config: Mapping[str, Any], logs: Sequence[dict], total: int
-) -> dict[str, np.ndarray]:
-    if not config['probes.names']:
-        return {}
-    sampled = np.arange(0, total, config['probes.every'])
-    curves = {'probe_step': sampled}
-    for name in config['probes.names']:
-        layers = in_depth_order(logs[0]['probes'][name])
-        if not layers:
-            continue  # a network without hidden layers has no activations
-        by_layer = [
-            np.concatenate([log['probes'][name][layer] for log in logs])[sampled]
-            for layer in layers
-        ]
-        curves |= {
-            f'probe/{name}': np.stack(by_layer, axis=-1),
-            f'layers/{name}': np.array(layers),
-        }
-    return curves
-
-
-def _failure(trial: Trial, error: Exception) -> Record:
-    text = f'{type(error).__name__}: {" ".join(str(error).split())}'
-    unknown = dict.fromkeys(METRICS, float('nan'))
-    return Record(trial.id, 'failed', trial.config, unknown, 0, 0.0, error=text)
+            record = records.read(workdir, trial.id)
+        except records.DamagedError as error:
+            message = f'{error}; the trial is run again'
+            report(Progress(len(found), 0, 0.0, 0.0, 'reading', message=message))
+            continue
+        if record and record.status != 'failed':
+            found[trial.id] = record
+    return found
 
 
 def groups(trials: Sequence[Trial]) -> dict[program.Static, list[Trial]]:

@@ -17,6 +17,8 @@ from bnjax.optimizer import learning_rate, update_rule
 from bnjax.population import update_layers
 from bnjax.probes import Sample
 
+SEEN = ('activations', 'preactivations', 'slopes')
+
 
 class State(NamedTuple):
     """What training changes."""
@@ -39,7 +41,7 @@ class Backward(NamedTuple):
     Attributes:
       gradients: of the parameters, to which they are alike.
       scores: means over the batch, without label smoothing.
-      changed: collections of Flax: batch_stats, moments and activations.
+      changed: collections of Flax: batch_stats, moments and ``SEEN``.
     """
 
     gradients: Any
@@ -78,26 +80,49 @@ def step(
     batch: Split,
     number: jax.Array | int,
     total: int,
-) -> tuple[State, Scores, Sample]:
-    """Training step ``number``, from 0, of ``total``.
-
-    What its caller leaves of the sample costs nothing.
-    """
-    if cfg.data.augment:
-        seen: Any = crop_and_mirror(cfg.seed, number, batch.x)
-        batch = batch._replace(x=seen)
-    backward = _accumulated if cfg.micro_batches > 1 else _backward
-    gradients, scores, changed = backward(cfg, classes, state, batch)
+) -> tuple[State, Scores]:
+    """Training step ``number``, from 0, of ``total``."""
+    gradients, scores, changed = _way(cfg, classes, state, batch, number)
     rule = update_rule(cfg.optimizer, state.batch_stats)
     direction, opt_state = rule.update(gradients, state.opt_state, state.params)
     rate = learning_rate(cfg.optimizer, number, total)
     params = jax.tree.map(lambda p, d: p - rate * d, state.params, direction)
-    activations = {
-        name.replace('activation', 'hidden'): value
-        for name, (value,) in changed.get('activations', {}).items()
+    return State(params, changed.get('batch_stats', {}), opt_state), scores
+
+
+def look(
+    cfg: Config, classes: int, state: State, batch: Split, number: jax.Array | int
+) -> Sample:
+    """What probes look at: the way of step ``number`` in this state, not taken."""
+    way = _way(cfg, classes, state, batch, number)
+    seen = {
+        name: {
+            layer.replace('activation', 'hidden'): value
+            for layer, (value,) in way.changed.get(name, {}).items()
+        }
+        for name in SEEN
     }
-    sample = Sample(state.params, gradients, activations)
-    return State(params, changed.get('batch_stats', {}), opt_state), scores, sample
+    return Sample(
+        params=state.params,
+        gradients=way.gradients,
+        loss=way.scores.loss,
+        running=state.batch_stats,
+        # With nothing kept of the old ones, new statistics are those of the batch.
+        batch=update_layers(state.batch_stats, way.changed.get('moments', {}), 0.0),
+        epsilon=cfg.model.epsilon,
+        **seen,
+    )
+
+
+def _way(
+    cfg: Config, classes: int, state: State, batch: Split, number: jax.Array | int
+) -> Backward:
+    """Forward and back on the batch as step ``number`` sees it."""
+    if cfg.data.augment:
+        seen: Any = crop_and_mirror(cfg.seed, number, batch.x)
+        batch = batch._replace(x=seen)
+    backward = _accumulated if cfg.micro_batches > 1 else _backward
+    return backward(cfg, classes, state, batch)
 
 
 def _backward(cfg: Config, classes: int, state: State, batch: Split) -> Backward:
@@ -109,7 +134,7 @@ def _backward(cfg: Config, classes: int, state: State, batch: Split) -> Backward
             {'params': params, 'batch_stats': state.batch_stats},
             batch.x,
             train=True,
-            mutable=['batch_stats', 'moments', 'activations'],
+            mutable=['batch_stats', 'moments', *SEEN],
         )
         entropy = _cross_entropy(logits, batch.y)
         scores = Scores(entropy.mean(), (logits.argmax(-1) == batch.y).mean())
@@ -141,34 +166,21 @@ def _accumulated(cfg: Config, classes: int, state: State, batch: Split) -> Backw
     zeros = jax.tree.map(jnp.zeros_like, state.params)
     total, (scores, changed) = lax.scan(one, zeros, micro_batches)
     gradients = jax.tree.map(lambda g: g / cfg.micro_batches, total)
-    moments, activations = changed.get('moments', {}), changed.get('activations', {})
+    moments = changed.get('moments', {})
+    seen = {name: changed.get(name, {}) for name in SEEN}
     joined = {
         'batch_stats': update_layers(state.batch_stats, moments, cfg.model.momentum),
-        'activations': jax.tree.map(
-            lambda a: a.swapaxes(0, 1).reshape(-1, *a.shape[2:]), activations
-        ),
-    }
+        'moments': moments,
+    } | jax.tree.map(lambda a: a.swapaxes(0, 1).reshape(-1, *a.shape[2:]), seen)
     return Backward(gradients, jax.tree.map(jnp.mean, scores), joined)
 
 
-def evaluate(cfg: Config, classes: int, state: State, split: Split) -> Scores:
-    """Scores each image of a split, by the running statistics: arrays ``(n,)``."""
+def evaluate(cfg: Config, classes: int, state: State, batch: Split) -> Scores:
+    """Scores each of n images by the running statistics: arrays ``(n,)``."""
     net = network(cfg.model, classes, cfg.execution.convolution)
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
-    n = len(split.y)
-    if n == 0:
-        return Scores(jnp.zeros(0), jnp.zeros(0, bool))
-    batches = -(-n // cfg.batch_size)
-    # The last batch is filled up by repeating the last image, and cut again below.
-    rows = jnp.minimum(jnp.arange(batches * cfg.batch_size), n - 1)
-
-    def score(_: None, rows: jax.Array) -> tuple[None, Scores]:
-        logits: Any = net.apply(variables, split.x[rows], train=False)
-        y = split.y[rows]
-        return None, Scores(_cross_entropy(logits, y), logits.argmax(-1) == y)
-
-    _, scores = lax.scan(score, None, rows.reshape(batches, cfg.batch_size))
-    return jax.tree.map(lambda s: s.reshape(-1)[:n], scores)
+    logits: Any = net.apply(variables, batch.x, train=False)
+    return Scores(_cross_entropy(logits, batch.y), logits.argmax(-1) == batch.y)
 
 
 _cross_entropy = optax.softmax_cross_entropy_with_integer_labels

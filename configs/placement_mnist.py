@@ -22,7 +22,6 @@ def get_config():
     fields.epochs = 5
     fields.probes.names = ('gradient_norm', 'activation_std', 'zero_fraction')
     fields.probes.every = 200
-    fields.execution.width = 20  # all trials of an arm and an activation
     return fields
 
 

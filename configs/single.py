@@ -10,6 +10,4 @@ from bnjax import config
 
 
 def get_config():
-    fields = config.defaults()
-    fields.execution.width = 1
-    return fields
+    return config.defaults()

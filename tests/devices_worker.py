@@ -43,7 +43,8 @@ def losses(model, width, batch_size):
     data = dataset(batch_size)
     compiled = program.compile_program(static, numbers, data)
     trials = [numbers | {'seed': seed} for seed in range(width)]
-    epochs = list(program.run_chunk(compiled, trials))
+    *_, last = program.run_chunk(compiled, trials)
+    epochs = [program.by_trial(log, width) for log in last.logs]
     train = [[float(log['train_loss']) for log in logs] for logs in epochs[1:]]
     return [*train, [float(log['test_loss']) for log in epochs[-1]]]
 

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 import bnjax
 
 RUNNING = bnjax.Moments(*np.float32([[0.5, -1, 2], [0.2, 3, 1], [1, 1, 1]]))
-GROUPS = [[0, 3], [1, 2]]
+GROUPS = ((0, 3), (1, 2))
 ROW, WHOLE = P('data'), P()
 NAMES = ('y', 'mean', 'var', 'x', 'scale', 'bias')
 
@@ -129,49 +129,63 @@ def divided(kind):
     return mode
 
 
-# The same function on each device, with a name for the axis.
-def vmapped(p, names=('data',), grid=(4,), **kwargs):
+# The same function on each device, with a name for the axis. It is cached, so that
+# problems with masks of one kind share what is compiled.
+def one_mask(p):
+    """Whether the mask is everyone's; the problem, with that as it is on a device."""
     shared = p.where is not None and p.where.shape[0] == 1
-    if shared:
-        p = p._replace(where=p.where[0])
-    f = functools.partial(train, axis_name=names, **kwargs)
-    for name in reversed(names):
-        f = jax.vmap(f, (0, None, None, None if shared else 0), axis_name=name)
+    return shared, p._replace(where=p.where[0]) if shared else p
+
+
+def vmapped(p, names=('data',), grid=(4,), **kwargs):
+    shared, p = one_mask(p)
 
     def split(a):
         return a if a is None or a.ndim < 3 else a.reshape(*grid, *a.shape[1:])
 
-    p = Problem(*map(split, p))
-    return differentiated(f, p)
+    return differentiated(lanes(names, shared, **kwargs), Problem(*map(split, p)))
+
+
+@functools.cache
+def lanes(names, shared, **kwargs):
+    f = functools.partial(train, axis_name=names, **kwargs)
+    for name in reversed(names):
+        f = jax.vmap(f, (0, None, None, None if shared else 0), axis_name=name)
+    return f
 
 
 def pmapped(p, **kwargs):
-    shared = p.where is not None and p.where.shape[0] == 1
-    if shared:
-        p = p._replace(where=p.where[0])
-    axes = (0, None, None, None if shared else 0)
+    shared, p = one_mask(p)
+    return with_gradients(on_each_device(shared, **kwargs), p)
+
+
+@functools.cache
+def on_each_device(shared, **kwargs):
     f = functools.partial(synced, **kwargs)
-    return with_gradients(jax.pmap(f, 'data', in_axes=axes), p)
+    return jax.pmap(f, 'data', in_axes=(0, None, None, None if shared else 0))
 
 
 def sharded(check, names=('data',), grid=(4,)):
     """Gradients taken outside ``shard_map``."""
+    row = P(names)
 
-    def mode(p, **kwargs):
-        over = mesh(**dict(zip(names, grid, strict=True)))
-        row = P(names)
-
+    @functools.cache
+    def in_shards(where, **kwargs):
         def block(*args):
             y, mean, var = train(*args, axis_name=names, **kwargs)
             return y, mean[None], var[None]
 
-        f = jax.shard_map(
+        return jax.shard_map(
             block,
-            mesh=over,
-            in_specs=(row, P(), P(), specs(p, row).where),
+            mesh=mesh(**dict(zip(names, grid, strict=True))),
+            in_specs=(row, P(), P(), where),
             out_specs=row,
             check_vma=check,
         )
+
+    def mode(p, **kwargs):
+        over = mesh(**dict(zip(names, grid, strict=True)))
+        f = in_shards(specs(p, row).where, **kwargs)
         return differentiated(f, place(p, over, row=row))
 
     return mode
@@ -186,30 +200,35 @@ def total(result):
 def sharded_with_gradients(check):
     """Gradients taken inside ``shard_map``, statistics the same on all devices."""
 
-    def mode(p):
+    @functools.cache
+    def in_shards(wanted):
         def block(p):
             result = with_gradients(synced, p)
             return result if check else total(result)
 
         out = {name: P('data') if name in ('x', 'y') else P() for name in NAMES}
         f = jax.shard_map(
-            block, mesh=mesh(), in_specs=(specs(p),), out_specs=out, check_vma=check
+            block, mesh=mesh(), in_specs=(wanted,), out_specs=out, check_vma=check
         )
-        return jax.jit(f)(place(p, mesh()))
+        return jax.jit(f)
 
-    return mode
+    return lambda p: in_shards(specs(p))(place(p, mesh()))
 
 
 def pmapped_with_gradients(p):
     if p.where is not None:
         p = p._replace(where=np.broadcast_to(p.where, p.x.shape))
-    f = jax.pmap(
+    return gradients_on_each_device()(p)
+
+
+@functools.cache
+def gradients_on_each_device():
+    return jax.pmap(
         lambda p: total(with_gradients(synced, p)),
         'data',
         in_axes=(Problem(0, None, None, 0, 0),),
         out_axes={name: 0 if name in ('y', 'x') else None for name in NAMES},
     )
-    return f(p)
 
 
 TWO = {'names': ('host', 'data'), 'grid': (2, 2)}

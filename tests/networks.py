@@ -45,23 +45,42 @@ def small(name, **fields):
     fields = {'features': features, 'depth': 6} | fields
     net = network(config.Model(name=name, **fields), CLASSES)
     x = normal(*shape)
-    shapes = dict(jax.eval_shape(lambda: net.init(KEY, x, train=False)))
-    shapes.pop('activations')
-    variables = jax.tree.map(lambda v: normal(*v.shape), shapes)
+    variables = jax.tree.map(lambda v: normal(*v.shape), shapes_of(net, shape))
     for stats in variables.get('batch_stats', {}).values():
         stats['var'] = stats['var'] ** 2
     return net, variables, x
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def apply(net, variables, x, train, mutable=('batch_stats',)):
-    """Logits and the changed variables."""
+@functools.cache
+def shapes_of(net, shape):
+    """Of the net's parameters and statistics, traced but once."""
+    x = jax.ShapeDtypeStruct(shape, np.float32)
+    shapes = dict(jax.eval_shape(lambda x: net.init(KEY, x, train=False), x))
+    shapes.pop('activations')
+    return shapes
+
+
+def apply(net, variables, x, train, mutable=('batch_stats', 'moments')):
+    """Logits and the changed variables.
+
+    Only a scan is worth compiling: all else finds its operations compiled already.
+    """
+    how = _compiled_apply if net.settings.name in ('rnn', 'lstm') else _apply
+    return how(net, variables, x, train, mutable)
+
+
+def _apply(net, variables, x, train, mutable):
     return net.apply(variables, x, train, mutable=list(mutable))
 
 
+_compiled_apply = jax.jit(_apply, static_argnums=(0, 3, 4))
+
+
 def parameters(net, x):
-    """As training begins with them."""
-    return net.init(KEY, x, train=False)['params']
+    """As training begins with them; the forward pass is not computed."""
+    x = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    kept = ['params', 'batch_stats']
+    return net.lazy_init(KEY, x, train=False, mutable=kept)['params']
 
 
 class ByHand:

@@ -101,6 +101,7 @@ def groups_of(p: Problem, size: int):
     where = p.where
     if where is not None:
         where = np.broadcast_to(where, p.x.shape)
+    p = p._replace(x=np.asarray(p.x), dy=np.asarray(p.dy))
     for start in range(0, p.x.shape[axis], size):
         at = (slice(None),) * axis + (slice(start, start + size),)
         x, w, dy = (a if a is None else a[at] for a in (p.x, where, p.dy))

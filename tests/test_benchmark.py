@@ -1,7 +1,9 @@
 """What the benchmark measures is what it says, and its sides compute the same."""
 
 import functools
+import importlib
 import json
+import os
 import subprocess
 import sys
 
@@ -104,10 +106,24 @@ def test_a_process_that_fails_is_an_error_with_its_last_words():
         timing.last_line(['-c', 'raise ValueError("it\'s gone")'])
 
 
+def test_a_function_is_called_in_a_process_of_its_own():
+    assert timing.in_own_process('os:getpid') != os.getpid()
+    assert timing.in_own_process('textwrap:indent', text='a', prefix='b') == 'ba'
+
+
+def in_this_process(function, **arguments):
+    module, _, name = function.partition(':')
+    arguments = json.loads(json.dumps(arguments))
+    return json.loads(
+        json.dumps(getattr(importlib.import_module(module), name)(**arguments))
+    )
+
+
 @pytest.fixture(scope='module')
 def report():
-    """A small measurement where torch is not installed."""
+    """A small measurement in this process, where torch is not installed."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layer, 'in_own_process', in_this_process)
         patch.setitem(sys.modules, 'torch', None)
         measured = layer.measure([((4, 8), 'float32')], rounds=1)
     return json.loads(json.dumps(machine.circumstances() | measured))

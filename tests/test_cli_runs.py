@@ -17,6 +17,7 @@ from bnjax import program, records
 from bnjax.cli import main
 from bnjax.records import METRICS
 
+TESTS = str(pathlib.Path(__file__).parent)
 TRAIN = str(pathlib.Path(__file__).parents[1] / 'train.py')
 TINY = """\
 '''Does the place matter?
@@ -46,6 +47,21 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, 'dont_write_bytecode', True)
     (tmp_path / 'tiny.py').write_text(TINY)
     return tmp_path
+
+
+@pytest.fixture(autouse=True, scope='module')
+def compiled_once():
+    """Saves time: what one test compiled, the next takes."""
+    made, compile_program = {}, program.compile_program
+
+    def remember(static, numbers, data):
+        if static not in made:
+            made[static] = compile_program(static, numbers, data)
+        return made[static]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, 'compile_program', remember)
+        yield
 
 
 @pytest.fixture(scope='module')
@@ -165,6 +181,7 @@ def test_a_trial_that_fails_makes_the_status_1(here, capsys, monkeypatch):
     assert main([*ARGUMENTS, '--config.seed=0']) == 1
     out, err = capsys.readouterr()
     assert 'Traceback' not in err and 'no room' in err.splitlines()[-1]
+    assert 'before (compiling): 1/2 trials' in err
     done, failed = table(here / 'work')
     assert (done['status'], failed['status']) == ('done', 'failed')
     assert all(failed[metric] == 'nan' for metric in METRICS)
@@ -243,17 +260,40 @@ def test_another_execution_than_the_first_is_refused(again, capsys, other):
     assert before == (again / 'config.json').read_bytes()
 
 
-def test_compiled_programs_are_kept_for_the_next_sweep(here):
+def test_a_kill_while_writing_loses_no_finished_trial_and_repeats_none(here):
+    """The second sweep is killed at a write, goes on, and ends as the first one.
+
+    It finds the programs that the first compiled.
+    """
     environment = os.environ | {
         'JAX_ENABLE_COMPILATION_CACHE': 'true',
         'XDG_CACHE_HOME': str(here / 'cache'),
     }
-    kept, rows = [], []
-    for workdir in ('first', 'second'):
-        command = [sys.executable, TRAIN, '--config=tiny.py', f'--workdir={workdir}']
-        subprocess.run(command, env=environment, check=True, capture_output=True)
-        kept.append(sorted((here / 'cache/bnjax/programs').glob('*-cache')))
-        table = (here / workdir / 'trials.csv').read_text()
-        rows.append([{**r, 'seconds': ''} for r in csv.DictReader(table.splitlines())])
-    assert kept[0] and kept[0] == kept[1]
+
+    def sweep(workdir, kill_at=0):
+        call = f'import kills; kills.run({kill_at})'
+        pins = ('--config=tiny.py', f'--workdir={workdir}')
+        more = ('--config.execution.checkpoint_seconds=0', '--config.epochs=2')
+        command = [sys.executable, '-c', call, *pins, *more]
+        paths = os.pathsep.join(filter(None, [TESTS, os.environ.get('PYTHONPATH')]))
+        return subprocess.run(
+            command, env=environment | {'PYTHONPATH': paths}, capture_output=True
+        ).returncode
+
+    assert sweep('whole') == 0
+    compiled = sorted((here / 'cache/bnjax/programs').glob('*-cache'))
+    # Writes: config.json, a checkpoint, two records of two files each ...
+    assert sweep('killed', kill_at=6) == -signal.SIGKILL
+    before = kept(here / 'killed')
+    assert sweep('killed') == 0
+    after = kept(here / 'killed')
+    finished = [name for name in before if name.endswith('.json')]
+    assert finished and all(after[name] == before[name] for name in finished)
+    rows = [
+        [row | {'seconds': ''} for row in table(here / workdir)]
+        for workdir in ('whole', 'killed')
+    ]
     assert rows[0] == rows[1]
+    assert compiled == sorted((here / 'cache/bnjax/programs').glob('*-cache')) != []
+    assert not list((here / 'killed').rglob('.bnjax-*'))
+    assert not list((here / 'killed' / 'checkpoints').iterdir())

@@ -1,5 +1,7 @@
 """Ghost batches, and the pooling of their moments."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,15 @@ from bnjax.ghost import ghost_batch_norm
 from bnjax.moments import pool
 
 RNG = np.random.default_rng(0)
+ghosts = jax.jit(ghost_batch_norm, static_argnames=('size', 'axis'))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def train(layer, x):
+    """Output and new statistics of a training step on each device."""
+    variables = layer.init(jax.random.key(0), x[0])
+    step = functools.partial(layer.apply, mutable=['batch_stats'])
+    return jax.vmap(step, (None, 0), axis_name='device')(variables, x)
 
 
 @pytest.mark.parametrize('size', [1, 2, 3, 5, 7])
@@ -22,7 +33,7 @@ def test_each_ghost_batch_is_normalised_by_itself(size, axis):
     expected = [(g - g.mean((0, 1))) / np.sqrt(g.var((0, 1)) + 1e-5) for g in groups]
     expected = np.concatenate(expected) * scale + bias
     moved = np.moveaxis(x, -1, axis)
-    y, batch = ghost_batch_norm(moved, size, scale, bias, axis=axis)
+    y, batch = ghosts(moved, size, scale, bias, axis=axis)
     np.testing.assert_allclose(np.moveaxis(y, axis, -1), expected, 1e-4, 1e-4)
     np.testing.assert_allclose(batch.mean, x.mean((0, 1)), 1e-4, 1e-6)
     np.testing.assert_allclose(batch.var, x.var((0, 1)), 1e-5)
@@ -34,11 +45,7 @@ def test_devices_keep_statistics_of_all_ghost_batches():
     layer = bnjax.linen.BatchNorm(
         False, momentum=0.0, ghost_batch_size=2, axis_name='device'
     )
-    variables = layer.init(jax.random.key(0), x[0])
-    y, new = jax.vmap(
-        lambda x: layer.apply(variables, x, mutable=['batch_stats']),
-        axis_name='device',
-    )(x)
+    y, new = train(layer, x)
     groups = x.reshape(-1, 2, 2).astype(np.float64)
     expected = (groups - groups.mean(1, keepdims=True)) / np.sqrt(
         groups.var(1, keepdims=True) + 1e-5
@@ -64,6 +71,5 @@ def test_pooling_is_merging_one_after_the_other():
 def test_far_from_zero_a_layer_of_ghost_batches_keeps_an_accurate_variance():
     x = (1e4 + RNG.normal(size=(64, 4))).astype('f4')
     layer = bnjax.linen.BatchNorm(False, momentum=0.0, ghost_batch_size=8)
-    variables = layer.init(jax.random.key(0), x)
-    _, new = layer.apply(variables, x, mutable=['batch_stats'])
-    np.testing.assert_allclose(new['batch_stats']['var'], x.astype('f8').var(0), 1e-5)
+    (var,) = train(layer, x[None])[1]['batch_stats']['var']
+    np.testing.assert_allclose(var, x.astype('f8').var(0), 1e-5)

@@ -11,19 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from layers import DTYPES, DY, KEY, MASK, STATS, X, assert_same, initials, mask_of
 
 from bnjax.linen import BatchNorm
-
-F32 = np.float32
-RNG = np.random.default_rng(0)
-X, DY = RNG.normal(size=(2, 6, 4, 3)).astype(F32)
-MASK = RNG.uniform(size=X.shape) < [0.3, 0.8, 1]
-STATS = {'mean': F32([0.5, -1, 2]), 'var': F32([0.2, 3, 1])}
-KEY = jax.random.key(0)
-
-
-def initials(key, shape, dtype):
-    return jax.random.normal(key, shape, dtype)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -52,15 +42,6 @@ def train_and_evaluate(layer, x, dy, mask=None):
         'grads': grads,
         'evaluated': evaluated,
     }
-
-
-def assert_same(got, want, rtol=2e-5, atol=1e-5):
-    assert jax.tree.structure(got) == jax.tree.structure(want)
-    paths = jax.tree_util.tree_leaves_with_path(want)
-    for (path, w), g in zip(paths, jax.tree.leaves(got), strict=True):
-        assert (g.shape, g.dtype) == (w.shape, w.dtype), path
-        g, w = (np.asarray(a, np.float64) for a in (g, w))
-        np.testing.assert_allclose(g, w, rtol, atol, err_msg=str(path))
 
 
 def test_fields_and_defaults_begin_with_those_of_flax():
@@ -101,23 +82,17 @@ def test_everything_equals_flax(options):
 
 @pytest.mark.parametrize('shape', [(6, 4, 3), (6, 1, 1), (4, 1)], ids=str)
 def test_masked_training_equals_flax(shape):
-    mask = np.resize(MASK, shape) | (np.arange(shape[0]) == 0).reshape(
-        -1, *[1] * (len(shape) - 1)
-    )
     got, want = (
-        train_and_evaluate(layer(), X, DY, mask) for layer in (BatchNorm, nn.BatchNorm)
+        train_and_evaluate(layer(), X, DY, mask_of(shape))
+        for layer in (BatchNorm, nn.BatchNorm)
     )
     assert_same(got, want)
 
 
-DTYPES = (None, jnp.bfloat16, jnp.float16, jnp.float32)
-
-
-@pytest.mark.parametrize('force', [True, False], ids=['forced float32', 'not forced'])
 @pytest.mark.parametrize(
     'param_dtype', DTYPES[1:], ids=lambda d: f'params {d.__name__}'
 )
-def test_dtypes_follow_the_rule_of_flax(param_dtype, force):
+def test_dtypes_follow_the_rule_of_flax(param_dtype):
     affine = [(dtype, True) for dtype in DTYPES] + [(None, False)]
     for x_dtype, (dtype, used) in itertools.product(DTYPES[1:], affine):
         options = {
@@ -125,16 +100,19 @@ def test_dtypes_follow_the_rule_of_flax(param_dtype, force):
             'param_dtype': param_dtype,
             'use_scale': used,
             'use_bias': used,
-            'force_float32_reductions': force,
         }
         x = jax.ShapeDtypeStruct(X.shape, x_dtype)
         got, want = (
             jax.eval_shape(lambda x, f=f: train_and_evaluate(f, x, x), x)
             for f in (BatchNorm(**options), nn.BatchNorm(**options))
         )
-        if not force:  # bnjax's statistics are float32 at least all the same
-            got, want = got['trained'], want['trained']
         assert got == want, f'x {x_dtype.__name__}, {options}'
+        options['force_float32_reductions'] = False  # of outputs the dtype is the same
+        outputs = [
+            jax.eval_shape(lambda x, f=f: f.init_with_output(KEY, x, False)[0], x)
+            for f in (BatchNorm(**options), nn.BatchNorm(**options))
+        ]
+        assert outputs[0] == outputs[1], f'x {x_dtype.__name__}, {options}'
 
 
 def test_bfloat16_values_equal_flax_to_their_rounding():

@@ -24,6 +24,7 @@ from networks import (
 from bnjax import config, execution
 from bnjax.models import NETWORKS, Network, network
 from bnjax.population import update_layers
+from bnjax.values import activations
 
 nearly = functools.partial(close, rtol=1e-4)
 each_network = pytest.mark.parametrize('name', list(SIZES))
@@ -69,21 +70,35 @@ def test_forward_with_two_blocks_in_a_stage():
     check_by_hand(*small('resnet', block='pre', depth=10))
 
 
+def loss_of(net, variables, x, y):
+    """The cross entropy, and the collections that the step changes."""
+    collections = ['batch_stats', 'activations']
+    logits, changed = net.apply(variables, x, True, mutable=collections)
+    log_p = jax.nn.log_softmax(logits)
+    return -log_p[jnp.arange(len(y)), y].mean(), changed
+
+
+@functools.cache
+def traced(**fields):
+    """The gradient of a step as a program, and what it sows of which variables."""
+    net, variables, x = small(**fields)
+    y = np.zeros(len(x), int)
+    gradient = jax.grad(lambda v: loss_of(net, v, x, y), has_aux=True)
+    jaxpr, (_, changed) = jax.make_jaxpr(gradient, return_shape=True)(variables)
+    return str(jaxpr), changed['activations'], variables
+
+
 @each_variant
 @each_placement
 def test_a_hidden_layer_has_its_activation_and_batch_norm(variant, placement):
-    net, variables, x = small(**variant, placement=placement)
-    changed = jax.eval_shape(
-        lambda: net.apply(variables, x, True, mutable=['activations', 'batch_stats'])
-    )[1]
+    _, sown, variables = traced(**variant, placement=placement)
     kernels = {k for k, v in variables['params'].items() if 'kernel' in v}
     hidden = {k for k in kernels if not k.endswith('_recurrent')} - {'output'}
     numbers = {k.removeprefix('hidden_') for k in hidden}
     assert numbers == {str(i) for i in range(len(hidden))}
-    sown = changed['activations']
     assert {k.removeprefix('activation_') for k in sown} == numbers
     for (activation,) in sown.values():
-        assert len(activation) == len(x)
+        assert activation.shape[0] == SIZES[variant['name']][0][0]
         assert activation.dtype == jnp.float32
     norms = {k.split('_')[1] for k in variables.get('batch_stats', {})}
     assert norms == (set() if placement == 'none' else numbers)
@@ -107,8 +122,9 @@ def test_hidden_layers_have_a_bias_unless_batch_norm_follows(name, placement):
 
 @each_network
 @pytest.mark.parametrize('placement', ['before', 'after'])
-@pytest.mark.parametrize('use_scale', BOTH)
-@pytest.mark.parametrize('use_bias', BOTH)
+@pytest.mark.parametrize(
+    ('use_scale', 'use_bias'), [(True, False), (False, True), (False, False)]
+)
 def test_scale_and_bias_go_one_by_one(name, placement, use_scale, use_bias):
     full = small(name, placement=placement)[1]
     fields = {'use_scale': use_scale, 'use_bias': use_bias}
@@ -148,26 +164,24 @@ def test_one_key_gives_every_arm_the_same_weights(name, monkeypatch):
 
 @each_variant
 def test_one_update_from_the_sown_moments_is_that_of_the_network(variant):
-    net, variables, x = small(**variant, placement='after', momentum=0.7)
-    _, changed = apply(net, variables, x, True, ('batch_stats', 'moments'))
+    net, variables, x = small(**variant, placement='after', momentum=0.7, epsilon=0.1)
+    _, changed = apply(net, variables, x, True)
     new = update_layers(variables['batch_stats'], changed['moments'], momentum=0.7)
     jax.tree.map(close, new, dict(changed['batch_stats']))
 
 
-def loss_of(net, variables, x, y):
-    logits, _ = net.apply(variables, x, True, mutable=['batch_stats'])
-    log_p = jax.nn.log_softmax(logits)
-    return -log_p[jnp.arange(len(y)), y].mean()
+ONE_STAGE = {'features': (4,), 'depth': 4}
 
 
 @each_variant
 def test_a_short_training_lowers_the_loss(variant):
-    net, variables, x = small(**variant)
+    several = variant == {'name': 'resnet'}  # which is enough, and one compiles sooner
+    net, variables, x = small(**{} if several else ONE_STAGE, **variant)
     y = jnp.arange(len(x)) % CLASSES
 
     def descend(params, _):
         loss, gradients = jax.value_and_grad(
-            lambda params: loss_of(net, variables | {'params': params}, x, y)
+            lambda params: loss_of(net, variables | {'params': params}, x, y)[0]
         )(params)
         return jax.tree.map(lambda p, g: p - 0.2 * g, params, gradients), loss
 
@@ -179,10 +193,7 @@ def test_a_short_training_lowers_the_loss(variant):
 @each_variant
 @each_placement
 def test_no_convolution_is_left_in_a_training_step(variant, placement):
-    net, variables, x = small(**variant, placement=placement)
-    y = jnp.zeros(len(x), int)
-    gradient = jax.grad(lambda v: loss_of(net, v, x, y))
-    jaxpr = str(jax.make_jaxpr(gradient)(variables))
+    jaxpr, _, _ = traced(**variant, placement=placement)
     assert 'dot_general' in jaxpr
     assert 'conv_general' not in jaxpr
 
@@ -201,18 +212,12 @@ def test_every_activation_trains():
 
             return jax.grad(loss_of)(params)
 
-        return {activation: of(activation) for activation in config.activations()}
+        return {activation: of(activation) for activation in activations()}
 
     net = network(config.Model(features=(4,)), classes=2)
     for activation, tree in gradients(net.init(KEY, x, False)['params']).items():
         for gradient in jax.tree.leaves(tree):
             assert jnp.isfinite(gradient).all(), activation
-
-
-@pytest.mark.parametrize('name', ['darknet', 'rnn', 'lstm'])
-def test_a_network_with_its_own_activation_refuses_another(name):
-    with pytest.raises(ValueError, match=rf"activation='tanh' has no effect on {name}"):
-        network(config.Model(name=name, activation='tanh'), classes=2)
 
 
 @pytest.mark.parametrize('rule', ['he_normal', 'glorot_uniform', 'lecun_normal'])
@@ -231,7 +236,7 @@ def test_kernels_come_from_the_named_initialiser(rule):
 def test_an_image_too_small_to_halve_is_refused(name, size):
     net = network(config.Model(name=name, features=(2, 2, 2, 2)), classes=2)
     with pytest.raises(ValueError, match=r'model\.features .* halved again'):
-        net.init(KEY, normal(1, *size, 1), train=False)
+        jax.eval_shape(lambda: net.init(KEY, normal(1, *size, 1), train=False))
 
 
 def test_every_name_has_a_network_and_a_width_on_every_platform():

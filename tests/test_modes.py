@@ -28,7 +28,8 @@ FAR = 1e4  # mean / deviation of the problem of that name
 def start(out, devices, *args):
     paths = [str(Path(worker.__file__).parents[1]), *sys.path]
     environment = os.environ | {
-        'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices} '
+        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} '
+        f'--xla_force_host_platform_device_count={devices} '
         '--xla_backend_optimization_level=0',  # of machine code: it compiles sooner
         'JAX_PLATFORMS': 'cpu',
         'PYTHONPATH': os.pathsep.join(filter(None, paths)),
@@ -72,7 +73,7 @@ def expected(p, groups):
     want = {name: np.zeros_like(p.x, 'f8') for name in ('y', 'x')}
     want |= {name: np.zeros((4, 3)) for name in ('mean', 'var')}
     want |= {name: np.zeros(3) for name in ('scale', 'bias')}
-    for g in groups:
+    for g in map(list, groups):
         rows = {'where': where[g]}
         want['y'][g], batch = oracle.batch_norm(p.x[g], p.scale, p.bias, **rows)
         running = oracle.update(modes.RUNNING, batch, 0.9)

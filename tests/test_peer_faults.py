@@ -211,7 +211,8 @@ def on_four_devices(tmp_path_factory):
     out = tmp_path_factory.mktemp('devices') / 'results.npz'
     paths = [str(Path(__file__).parents[1]), *sys.path]
     environment = os.environ | {
-        'XLA_FLAGS': f'--xla_force_host_platform_device_count={DEVICES}',
+        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} '
+        f'--xla_force_host_platform_device_count={DEVICES}',
         'JAX_PLATFORMS': 'cpu',
         'PYTHONPATH': os.pathsep.join(filter(None, paths)),
     }

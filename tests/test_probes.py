@@ -1,28 +1,31 @@
-"""Probes beside a computation by hand, and what they cost when they are off."""
+"""Probes beside their definitions, and what they cost when they are off."""
 
+import functools
 import re
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import probes_by_hand
 import pytest
+from networks import SIZES, apply, small
 
 from bnjax import config, program
 from bnjax.data import Dataset, Split
-from bnjax.probes import PROBES, in_depth_order, measure
-from bnjax.trial import init, step
+from bnjax.probe_names import NAMES, REESTIMATED
+from bnjax.probes import PROBES, Sample, Step, in_depth_order, measure
+from bnjax.trial import init, look, step
 
 RNG = np.random.default_rng(0)
 CLASSES = 3
 FIELDS = config.flatten(config.defaults()) | {
-    'model.features': (4, 3),
     'batch_size': 10,
-    'epochs': 5,
+    'epochs': 3,
+    'optimizer.learning_rate': 0.3,
     'probes.names': tuple(PROBES),
     'probes.every': 1,
 }
-HIDDEN = ['hidden_0', 'hidden_1']
 
 
 def images(n):
@@ -30,129 +33,111 @@ def images(n):
     return Split(x, RNG.integers(0, CLASSES, n).astype(np.int32))
 
 
-DATA = Dataset(images(40), images(0), images(5), CLASSES)
+# An epoch is one step, whose batch is known but for the order of its images.
+BATCH = images(10)
+DATA = Dataset(BATCH, images(0), images(5), CLASSES)
+CASES = [
+    ('mlp', 'before', 'relu', 3),
+    ('cnn', 'after', 'sigmoid', 1),
+]
+each_case = pytest.mark.parametrize(('name', 'placement', 'activation', 'width'), CASES)
 
 
-def compiled(width=1, data=DATA, **fields):
-    static, numbers = program.split_fields(FIELDS | fields | {'execution.width': width})
+def fields_of(name, placement, activation):
+    return FIELDS | {
+        'model.name': name,
+        'model.features': (3,) if name == 'cnn' else (4, 3),
+        'model.placement': placement,
+        'model.activation': activation,
+    }
+
+
+def compiled(fields, width, data=DATA):
+    static, numbers = program.split_fields(fields | {'execution.width': width})
     return program.compile_program(static, numbers, data)
 
 
-def run(width=1, data=DATA, **fields):
-    """The logs of one trial: before training, then one an epoch."""
-    numbers = program.split_fields(FIELDS | fields)[1]
-    chunk = compiled(width, data, **fields)
-    return [logs[0] for logs in program.run_chunk(chunk, [numbers])]
+@functools.cache
+def trained(name, placement, activation, width, names=tuple(PROBES)):
+    """The states from first to last, and the logs of the epochs; both by trial."""
+    fields = fields_of(name, placement, activation) | {'probes.names': names}
+    numbers = [
+        program.split_fields(fields | {'seed': seed})[1] for seed in range(width)
+    ]
+    states = []
+    for snapshot in program.run_chunk(compiled(fields, width), numbers):
+        states.append(jax.tree.map(np.array, snapshot.state))
+        logs = snapshot.logs
+    return [program.by_trial(tree, width) for tree in (states, logs)]
 
 
-def hidden_layers(settings, params, x):
-    """Activations and logits in training mode, written out."""
-    activations, x = [], x.reshape(len(x), -1)
-
-    def norm(x, layer):
-        y = (x - x.mean(0)) / jnp.sqrt(x.var(0) + settings.epsilon)
-        return y * layer['scale'] + layer['bias']
-
-    for i in range(2):
-        layer = params[f'hidden_{i}']
-        x = x @ layer['kernel'] + layer.get('bias', 0)
-        if settings.placement == 'before':
-            x = norm(x, params[f'norm_{i}'])
-        x = jnp.maximum(x, 0) if settings.activation == 'relu' else jnp.tanh(x)
-        activations.append(x)
-        if settings.placement == 'after':
-            x = norm(x, params[f'norm_{i}'])
-    return activations, x @ params['output']['kernel'] + params['output']['bias']
+def in_float64(tree):
+    return jax.tree.map(lambda a: np.asarray(a, np.float64), tree)
 
 
-def by_hand(cfg, params, batch):
-    """Every probe of one batch: name, then layer, to a number."""
-
-    def loss_of(params):
-        log_p = nn.log_softmax(hidden_layers(cfg.model, params, batch.x)[1])
-        return -log_p[jnp.arange(len(batch.y)), batch.y].mean()
-
-    gradients = jax.grad(loss_of)(params)
-    activations = hidden_layers(cfg.model, params, batch.x)[0]
-    values = {
-        layer: np.asarray(a, np.float64)
-        for layer, a in zip(HIDDEN, activations, strict=True)
-    }
-    norms = {
-        layer: np.sqrt((np.asarray(gradients[layer]['kernel'], np.float64) ** 2).sum())
-        for layer in [*HIDDEN, 'output']
-    }
-    return {
-        'gradient_norm': norms,
-        'activation_mean': {k: v.mean() for k, v in values.items()},
-        'activation_std': {k: v.std() for k, v in values.items()},
-        'zero_fraction': {k: (v == 0).mean() for k, v in values.items()},
-    }
+@each_case
+def test_each_probe_is_what_its_definition_gives(name, placement, activation, width):
+    settings = config.build(fields_of(name, placement, activation)).model
+    for states, logs in zip(*trained(name, placement, activation, width), strict=True):
+        steps = zip(states, states[1:], logs[1:], strict=False)
+        for before, after, log in list(steps)[1:]:
+            expected = probes_by_hand.probes(
+                settings,
+                *in_float64((before.params, before.batch_stats, after.params)),
+                BATCH,
+            )
+            assert set(log['probes']) == set(expected) == set(PROBES)
+            for probe, by_layer in expected.items():
+                assert set(log['probes'][probe]) == set(by_layer)
+                for layer, value in by_layer.items():
+                    (found,) = log['probes'][probe][layer]
+                    where = f'{probe} of {layer}'
+                    np.testing.assert_allclose(found, value, 1e-4, 1e-7, err_msg=where)
 
 
-def close(actual, desired):
-    assert jax.tree.structure(actual) == jax.tree.structure(desired)
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(desired), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize(
-    ('placement', 'activation'),
-    [('none', 'relu'), ('before', 'relu'), ('after', 'relu'), ('before', 'tanh')],
-)
-def test_a_probe_measures_the_batch_of_its_step(placement, activation):
-    fields = {'model.placement': placement, 'model.activation': activation}
-    cfg, batch = config.build(FIELDS | fields), images(10)
-    state = init(cfg, CLASSES, batch)
-    one = jax.jit(lambda state: step(cfg, CLASSES, state, batch, 0, 1))
-    for _ in range(3):
-        after, _, sample = one(state)
-        measured = measure(tuple(PROBES), sample)
-        close(measured, by_hand(cfg, state.params, batch))
-        state = after
-    zeros = measured['zero_fraction'].values()
-    assert all(0 < z < 1 for z in zeros) if activation == 'relu' else not any(zeros)
-
-
-def test_the_cnn_is_measured_layer_by_layer():
-    fields = {'model.name': 'cnn', 'model.features': (3,), 'model.placement': 'none'}
-    cfg, batch = config.build(FIELDS | fields), images(6)
-    state = init(cfg, CLASSES, batch)
-    sample = step(cfg, CLASSES, state, batch, 0, 1)[2]
-    x = batch.x
-    for layer in HIDDEN:
-        conv = nn.Conv(3, (3, 3))
-        x = jax.nn.relu(conv.apply({'params': state.params[layer]}, x))
-        expected = {'activation_mean': x.mean(), 'activation_std': x.std()}
-        expected['zero_fraction'] = (x == 0).mean()
-        for name, value in expected.items():
-            close(measure((name,), sample)[name][layer], value)
-    assert set(measure(('gradient_norm',), sample)['gradient_norm']) == {
-        *HIDDEN,
-        'output',
-    }
+@each_case
+def test_probes_leave_the_training_alone(name, placement, activation, width):
+    case = name, placement, activation, width
+    (states, logs), (alone, plain) = trained(*case), trained(*case, names=())
+    jax.tree.map(np.testing.assert_array_equal, states, alone)
+    for a, b in zip(sum(logs, []), sum(plain, []), strict=True):
+        for metric in b.keys() - {'probes'}:
+            np.testing.assert_array_equal(a[metric], b[metric], metric)
 
 
 @pytest.mark.parametrize('width', [1, 2])
 def test_probes_are_sampled_on_the_multiples_of_every(width):
     # Each image is the same, so that the order of the images does not matter.
-    alike = Split(np.tile(DATA.train.x[:10], (4, 1, 1, 1)), np.tile([0, 1, 2, 0], 10))
-    constant = Split(alike.x[:1].repeat(40, 0), alike.y[:1].repeat(40))
-    fields = {'probes.every': 3, 'model.placement': 'none'}
-    logs = run(width, DATA._replace(train=constant), **fields)[1:]
-    assert len(logs) == 5
+    constant = Split(BATCH.x[:1].repeat(40, 0), BATCH.y[:1].repeat(40))
+    names = ('activation_mean', 'gradient_change')
+    fields = fields_of('mlp', 'none', 'relu')
+    fields |= {'probes.every': 3, 'probes.names': names}
+    chunk = compiled(fields, width, DATA._replace(train=constant))
+    *_, last = program.run_chunk(chunk, [program.split_fields(fields)[1]])
+    logs = [program.by_trial(log, 1)[0] for log in last.logs[1:]]
+    assert len(logs) == 3
 
-    cfg = config.build(FIELDS | fields)
+    cfg = config.build(fields)
     batch = Split(constant.x[:10], constant.y[:10])
     state = init(cfg, CLASSES, batch)
-    one = jax.jit(lambda state: step(cfg, CLASSES, state, batch, 0, 1))
-    for i in range(20):
+    one = jax.jit(functools.partial(measured_step, cfg, names, batch))
+    for i in range(12):
         epoch, place = divmod(i, 4)
         seen = jax.tree.map(lambda v, at=place: v[at], logs[epoch]['probes'])
-        state, _, sample = one(state)
-        expected = jax.device_get(measure(tuple(PROBES), sample))
-        nothing = jax.tree.map(np.zeros_like, expected)
-        close(seen, nothing if i % 3 else expected)
+        state, expected = one(state, i)
+        assert jax.tree.structure(seen) == jax.tree.structure(expected)
+        for a, b in zip(jax.tree.leaves(seen), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, 0 if i % 3 else b, rtol=1e-4, atol=1e-6)
+            assert b != 0
+
+
+def measured_step(cfg, names, batch, state, number):
+    after, _ = step(cfg, CLASSES, state, batch, number, 12)
+
+    def there(params):
+        return look(cfg, CLASSES, state._replace(params=params), batch, number)
+
+    return after, measure(names, Step(there(state.params), after.params, there))
 
 
 def text_of(chunk):
@@ -164,29 +149,100 @@ def text_of(chunk):
     return [re.sub(r',? metadata=\{[^}]*\}', '', line) for line in lines]
 
 
-@pytest.mark.parametrize('width', [1, 2])
-def test_probes_that_are_off_cost_nothing(width, monkeypatch):
-    off = {'probes.names': ()}
-    text = text_of(compiled(width, **off, **{'probes.every': 1}))
-    assert text == text_of(compiled(width, **off, **{'probes.every': 7}))
-    assert text != text_of(compiled(width, **{'probes.every': 7}))
+def training_program(name, width, names=(), every=1):
+    fields = fields_of(name, 'before', 'relu')
+    fields |= {'model.features': (3,), 'probes.names': names, 'probes.every': every}
+    return text_of(compiled(fields, width))
 
+
+def test_without_probes_it_does_not_matter_when_they_are_sampled():
+    off = training_program('mlp', 1)
+    assert off == training_program('mlp', 1, every=7)
+    assert off != training_program('mlp', 1, ('zero_fraction',), every=7)
+
+
+@pytest.mark.parametrize(('name', 'width'), [('mlp', 2), ('rnn', 1)])
+def test_what_is_sown_for_probes_costs_nothing_without_them(name, width, monkeypatch):
     def sow_nothing(self, collection, name, value):
-        return original(self, collection, name, jnp.zeros(()))
+        return original(self, collection, name, jax.tree.map(jnp.zeros_like, value))
 
-    original = nn.Module.sow
+    original, off = nn.Module.sow, training_program(name, width)
     monkeypatch.setattr(nn.Module, 'sow', sow_nothing)
-    assert text == text_of(compiled(width, **off))
+    assert off == training_program(name, width)
 
 
-@pytest.mark.parametrize('width', [1, 2])
-def test_probes_leave_the_training_alone(width):
-    on, off = run(width), run(width, **{'probes.names': ()})
-    for a, b in zip(on, off, strict=True):
-        for name in ('train_loss', 'train_accuracy', 'test_loss', 'test_accuracy'):
-            if name in b:
-                np.testing.assert_allclose(a[name], b[name], rtol=1e-6)
-    assert 'probes' in on[1] and not off[1]['probes']
+def sample(**fields):
+    return Sample(**dict.fromkeys(Sample._fields) | fields)
+
+
+@pytest.mark.parametrize('shape', [(7, 4), (4, 7), (3, 3, 2, 5), (1, 6)])
+@pytest.mark.parametrize('size', [1, 1e-30])
+def test_norms_of_gradients_of_any_shape_and_size(shape, size):
+    kernel = RNG.normal(size=shape).astype(np.float32) * np.float32(size)
+    made = sample(gradients={'a': {'kernel': kernel}, 'b': {'bias': kernel}})
+    found = measure(('gradient_norm', 'gradient_spectral_norm'), Step(made, {}, None))
+    exact = kernel.astype(np.float64)
+    expected = {
+        'gradient_norm': {'a': np.linalg.norm(exact)},
+        'gradient_spectral_norm': {'a': probes_by_hand.spectral(exact)},
+    }
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-6), found, expected
+    )
+
+
+def test_the_spectral_norm_is_near_even_where_many_values_are():
+    left, right = (np.linalg.qr(RNG.normal(size=(50, 50)))[0] for _ in 'ab')
+    for lowest, error in ((1.0, 1e-6), (0.99, np.log(50) / 2048)):
+        kernel = left @ np.diag(np.linspace(1, lowest, 50)) @ right
+        made = sample(gradients={'a': {'kernel': jnp.array(kernel, jnp.float32)}})
+        assert abs(PROBES['gradient_spectral_norm'](made)['a'] - 1) < error
+
+
+@pytest.mark.parametrize('value', [0.0, np.nan, np.inf])
+def test_the_spectral_norm_of_what_has_none(value):
+    made = sample(gradients={'a': {'kernel': jnp.full((3, 2), value)}})
+    found = PROBES['gradient_spectral_norm'](made)['a']
+    np.testing.assert_array_equal(found, 0 if value == 0 else np.nan)
+
+
+def test_a_unit_is_dead_that_is_zero_at_every_position_of_every_image():
+    image = np.ones((2, 3, 3, 4))
+    image[..., 0] = 0
+    image[:, 0, 0] = 0
+    values = {'dense': jnp.array([[0.0, 0, 1], [0, 2, 0]]), 'conv': jnp.array(image)}
+    found = PROBES['dead_fraction'](sample(activations=values))
+    np.testing.assert_allclose([found['dense'], found['conv']], [1 / 3, 1 / 4])
+
+
+@pytest.mark.parametrize('name', SIZES)
+def test_every_nonlinearity_has_what_goes_into_it(name):
+    net, variables, x = small(name, placement='before')
+    names = ('batch_stats', 'activations', 'preactivations', 'slopes')
+    seen = jax.eval_shape(lambda v: apply(net, v, x, True, names), variables)[1]
+    assert seen['preactivations'] == seen['slopes'] == seen['activations']
+    assert len(seen['slopes']) > 0
+
+
+def test_the_nonlinearity_of_a_recurrent_network_is_tanh():
+    net, variables, x = small('rnn', placement='before')
+    names = ('activations', 'preactivations', 'slopes')
+    seen = apply(net, variables, x, True, ('batch_stats', *names))[1]
+    for layer in ('activation_0', 'activation_1'):
+        after, before, slope = (np.float64(seen[name][layer][0]) for name in names)
+        np.testing.assert_allclose(after, np.tanh(before), 1e-5, 1e-6)
+        np.testing.assert_allclose(slope, 1 - np.tanh(before) ** 2, 1e-4, 1e-6)
+
+
+def test_the_statistics_of_a_batch_in_parts_are_those_of_all_its_images():
+    fields = fields_of('mlp', 'before', 'relu') | {'micro_batches': 2}
+    cfg = config.build(fields)
+    state = init(cfg, CLASSES, BATCH)
+    seen = jax.jit(lambda state: look(cfg, CLASSES, state, BATCH, 0).batch)(state)
+    whole = probes_by_hand.look(cfg.model, *in_float64(state[:2]), BATCH).normalised[0]
+    np.testing.assert_allclose(seen['norm_0']['mean'], whole.mean(0), 1e-5, 1e-6)
+    np.testing.assert_allclose(seen['norm_0']['var'], whole.var(0), 1e-5)
 
 
 def test_layers_in_depth_order():
@@ -194,7 +250,9 @@ def test_layers_in_depth_order():
     assert in_depth_order(dict.fromkeys(names)) == [
         *('hidden_0', 'hidden_1', 'hidden_2', 'hidden_10', 'hidden_11', 'output'),
     ]
+    assert in_depth_order(dict.fromkeys(['x4', 'x1', 'x0.5'])) == ['x0.5', 'x1', 'x4']
 
 
 def test_the_probes_are_those_that_the_fields_allow():
-    assert set(PROBES) == set(config.FIELDS['probes.names'].metadata['choices'])
+    assert config.FIELDS['probes.names'].metadata['choices'] == NAMES
+    assert set(NAMES) == {*PROBES, REESTIMATED}

@@ -9,8 +9,7 @@ import pytest
 from bnjax import config, program
 from bnjax.data import Dataset, Split
 from bnjax.errors import UserError
-from bnjax.probes import Sample
-from bnjax.trial import evaluate, init, step
+from bnjax.trial import evaluate, init, look, step
 
 RNG = np.random.default_rng(0)
 CLASSES = 3
@@ -63,7 +62,8 @@ def stacked(trials):
 
 def run(compiled, trials):
     """The logs of each trial, epoch by epoch."""
-    logs = list(program.run_chunk(compiled, [numbers_of(t) for t in trials]))
+    chunk = program.run_chunk(compiled, [numbers_of(t) for t in trials])
+    logs = [program.by_trial(snapshot.logs[-1], len(trials)) for snapshot in chunk]
     return list(zip(*logs, strict=True))
 
 
@@ -76,16 +76,15 @@ def same(a, b):
 def order(trials, epochs, width=None, images=20, **fields):
     """Which images were in each batch: (trial, epoch, step, place in the batch)."""
 
-    def spy(cfg, classes, state, batch, *numbered):
-        state, scores, sample = step(cfg, classes, state, batch, *numbered)
+    def spy(cfg, classes, state, batch, number):
         shown = {f'hidden_{i}': image for i, image in enumerate(batch.x)}
-        return state, scores, Sample(sample.params, sample.gradients, shown)
+        return look(cfg, classes, state, batch, number)._replace(activations=shown)
 
     numbered = np.arange(images, dtype=np.float32).reshape(-1, 1, 1, 1)
     split = Split(numbered, np.zeros(images, np.int32))
     fields = {'probes.names': ('activation_mean',), 'probes.every': 1} | fields
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, 'step', spy)
+        patch.setattr(program, 'look', spy)
         data = Dataset(split, split, split, CLASSES)
         chunk = compiled(data, width or len(trials), epochs=epochs, **fields)
         logs = run(chunk, trials)
@@ -141,7 +140,7 @@ def test_widths_agree_with_a_python_loop(name, placement, rule):
     # One step an epoch: the log of each epoch is the loss of one step.
     fields = {'model.name': name, 'model.placement': placement, 'optimizer.name': rule}
     fields |= {'batch_size': 8, 'epochs': 20, 'model.features': (3,)}
-    data = dataset(train=12, size=4)
+    data = dataset(train=12, test=7, size=4)  # held out: a batch and two images
     chunk, padded = (compiled(data, width, **fields) for width in (4, 3))
     alone = compiled(data, 1, **fields | {'execution.convolution': 'direct'})
     logs = run(chunk, TRIALS)

@@ -98,7 +98,7 @@ def check_steps(taken, batches: list[Problem], options):
     for p, (y, statistics) in zip(batches, taken, strict=True):
         p = p if p.where is None else p._replace(where=p.where > 0)
         for at, part in groups_of(p, options['ghost_batch_size'] or 32):
-            check_output(y[at], part, running, affine, use)
+            check_output(np.asarray(y)[at], part, running, affine, use)
         if moves:
             batch = oracle.moments(p.x, where=p.where)
             running = oracle.update(running, batch, options['momentum'], **switches)

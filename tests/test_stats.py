@@ -1,34 +1,29 @@
-"""Intervals, pairs and verdicts against hand-worked numbers and scipy."""
+"""Intervals, tests, their adjustment and power against scipy and definitions."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bnjax.records import METRICS, Record
 from bnjax.stats import (
     Interval,
-    at_own_best,
-    compare,
+    alike,
+    deviation,
+    holm,
     interval,
-    mean_of,
-    paired,
+    median_time,
+    p_value,
+    power,
+    seeds_needed,
     verdict,
 )
 
 NAN = math.nan
-RATE = 'optimizer.learning_rate'
-SWEPT = ['model.placement', RATE]
-
-
-def trial(
-    test, *, seed=0, placement='none', rate=0.1, validation=NAN, status='done', **known
-):
-    metrics = dict.fromkeys(METRICS, NAN)
-    metrics |= {'test_accuracy': test, 'validation_accuracy': validation, **known}
-    config = {'seed': seed, 'model.placement': placement, RATE: rate}
-    return Record('0' * 12, status, config, metrics, steps=1, seconds=1.0)
 
 
 def test_interval_of_hand_worked_numbers():
@@ -64,185 +59,149 @@ def test_non_finite_values_are_missing():
     assert interval([1.0, NAN, 3.0, math.inf]) == interval([1.0, 3.0])
 
 
-def test_paired_agrees_with_scipy():
-    rng = np.random.default_rng(1)
-    ours, theirs = rng.normal(size=(2, 8))
-    found = paired(
-        [trial(a, seed=i) for i, a in enumerate(ours)],
-        [trial(b, seed=i) for i, b in reversed(list(enumerate(theirs)))],
-    )
-    expected = scipy.stats.ttest_rel(ours, theirs).confidence_interval(0.95)
-    assert found.n == 8
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+@pytest.mark.parametrize('n', [2, 3, 10, 200])
+@pytest.mark.parametrize('shift', [0.0, 0.3, 30.0])
+def test_deviation_and_p_are_those_of_the_t_test(n, shift):
+    values = np.random.default_rng(n).normal(shift, size=n)
+    found = interval(values)
+    expected = scipy.stats.ttest_1samp(values, 0).pvalue
+    assert deviation(found) == pytest.approx(values.std(ddof=1))
+    assert p_value(found) == pytest.approx(expected, rel=1e-9)
+    assert (p_value(found) < 0.05) == (found.low > 0 or found.high < 0)
 
 
-def test_only_seeds_of_both_arms_make_pairs():
-    ours = [trial(0.9, seed=0), trial(0.8, seed=1), trial(0.7, seed=2)]
-    theirs = [trial(0.5, seed=1), trial(0.5, seed=2), trial(0.1, seed=3)]
-    found = paired(ours, theirs)
-    assert found.n == 2 and found.mean == pytest.approx(0.25)
+def test_p_of_arrays_is_that_of_each():
+    values = np.random.default_rng(0).normal(size=(5, 3))
+    values[1:, 1] = NAN
+    values[:, 2] = 0.25
+    found = p_value(interval(values))
+    assert found.shape == (3,)
+    expected = [p_value(interval(values[:, i])) for i in range(3)]
+    np.testing.assert_array_equal(found, expected)
 
 
-def test_a_failed_trial_takes_its_pair_with_it_and_a_diverged_one_counts():
-    ours = [trial(0.9, seed=0), trial(0.8, seed=1)]
-    failed = [trial(NAN, seed=0, status='failed'), trial(0.5, seed=1)]
-    assert paired(ours, failed).n == 1
-    diverged = [trial(0.2, seed=0, status='diverged'), trial(0.5, seed=1)]
-    assert mean_of(diverged).mean == pytest.approx(0.35)
-    assert paired(ours, diverged).n == 2
+@pytest.mark.parametrize('values', [[], [0.5], [NAN, 0.5], [NAN, NAN]])
+def test_without_two_values_there_is_no_test(values):
+    assert math.isnan(p_value(interval(values)))
+    assert math.isnan(deviation(interval(values)))
+    assert not alike(interval(values))
 
 
-@pytest.mark.parametrize(
-    ('difference', 'word'),
-    [
-        (Interval(0.2, 0.1, 0.3, 5), 'higher'),
-        (Interval(-0.2, -0.3, -0.1, 5), 'lower'),
-        (Interval(0.1, -0.1, 0.3, 5), 'no difference seen'),
-        (Interval(0.1, 0.0, 0.2, 5), 'no difference seen'),
-        (Interval(0.1, NAN, NAN, 1), 'one seed'),
-        (Interval(NAN, NAN, NAN, 0), 'missing'),
-    ],
-)
-def test_verdict(difference, word):
-    assert verdict(difference) == word
+@pytest.mark.parametrize('n', [2, 4, 8])
+def test_differences_that_are_alike_are_judged_by_their_signs(n):
+    """Two seeds that gain one image of 360 each are no proof, whatever their t."""
+    ours, theirs = np.float32([[300, 293], [299, 292]]) / 360
+    gains = np.resize(ours.astype('f8') - theirs.astype('f8'), n)
+    assert gains.std() > 0  # but for float32 they are equal
+    found = interval(gains)
+    assert alike(found) and p_value(found) == 2 / 2**n
+    assert p_value(found) == scipy.stats.binomtest(n, n).pvalue
+    assert p_value(interval(np.zeros(n))) == 1
 
 
-def test_equal_arms_show_no_difference():
-    cell = [trial(0.9, seed=s) for s in range(5)]
-    assert paired(cell, cell) == Interval(0, 0, 0, 5)
-    assert verdict(paired(cell, cell)) == 'no difference seen'
-
-
-def arms(cells):
-    """Trials of two seeds with the (test, validation) accuracies of each cell."""
+def closed_test(p):
+    """Holm by its principle: the worst Bonferroni test of a family that one is in."""
+    families = [
+        family
+        for size in range(1, len(p) + 1)
+        for family in itertools.combinations(range(len(p)), size)
+    ]
     return [
-        trial(test, seed=seed, placement=p, rate=rate, validation=validation)
-        for (p, rate), (test, validation) in cells.items()
-        for seed in range(2)
+        max(min(1.0, len(f) * min(p[j] for j in f)) for f in families if i in f)
+        for i in range(len(p))
     ]
 
 
-def test_the_best_setting_is_chosen_by_validation_and_never_by_test():
-    cells = {
-        ('before', 0.1): (0.9, 0.7),
-        ('before', 1.0): (0.6, 0.8),
-        ('none', 0.1): (0.5, 0.6),
-        ('none', 1.0): (0.95, 0.1),
-    }
-    comparison = compare(arms(cells), SWEPT)
-    assert comparison.best((), 'before') == (1.0,)
-    assert comparison.best((), 'none') == (0.1,)
-    (contrast,) = at_own_best(comparison)
-    assert (contrast.arm, contrast.against) == ('before', 'none')
-    assert contrast.difference.mean == pytest.approx(0.6 - 0.5)
+def test_holm_of_hand_worked_numbers():
+    found = holm([0.01, 0.04, 0.03, 0.005])
+    np.testing.assert_allclose(found, [0.03, 0.06, 0.06, 0.02])
 
 
-def test_without_validation_the_train_loss_chooses():
-    records = [
-        trial(0.9, placement=p, rate=rate, train_loss=loss)
-        for p in ('before', 'none')
-        for rate, loss in [(0.1, 2.0), (1.0, 1.0), (10.0, NAN)]
-    ]
-    comparison = compare(records, SWEPT)
-    assert comparison.criterion == 'train_loss'
-    assert comparison.best((), 'before') == (1.0,)
+@given(st.lists(st.sampled_from([0.0, 1e-9, 0.01, 0.012, 0.02, 0.4, 1.0]), max_size=6))
+def test_holm_is_the_closed_bonferroni_test(p):
+    np.testing.assert_allclose(holm(p), closed_test(p), rtol=1e-14)
 
 
-def test_a_rate_at_which_trials_diverge_is_not_chosen_over_one_where_none_does():
-    """At 1e30 all diverge at once, by chance with better values than at 1e-4."""
-    records = [
-        trial(test, seed=seed, placement=placement, rate=rate, **known)
-        for placement, chance in (('none', 0.1), ('before', 0.2))
-        for seed in range(3)
-        for test, rate, known in [
-            (0.3, 1e-4, {'validation': 0.1}),
-            (chance, 1e30, {'validation': 0.2, 'status': 'diverged'}),
-        ]
-    ]
-    comparison = compare(records, SWEPT)
-    assert {comparison.best((), arm) for arm in comparison.arms} == {(1e-4,)}
-    (contrast,) = at_own_best(comparison)
-    assert contrast.difference == Interval(0, 0, 0, 3)
-
-
-@pytest.mark.parametrize('status', ['diverged', 'failed'])
-def test_where_every_setting_loses_trials_the_fewest_are_best(status):
-    good = {'validation': 0.5}
-    bad = {'validation': 0.9 if status == 'diverged' else NAN, 'status': status}
-    cells = {0.1: [bad, bad, good], 1.0: [bad, good, good], 10.0: [bad, bad, good]}
-    records = [
-        trial(0.5, seed=seed, placement=placement, rate=rate, **known)
-        for placement in ('none', 'before')
-        for rate, cell in cells.items()
-        for seed, known in enumerate(cell)
-    ]
-    assert compare(records, SWEPT).best((), 'none') == (1.0,)
-
-
-def test_an_arm_without_finite_values_has_no_best():
-    records = [trial(NAN, placement='before'), trial(0.9, train_loss=1.0)]
-    comparison = compare(records, SWEPT)
-    assert comparison.best((), 'before') is None
-    assert at_own_best(comparison) == []
-
-
-def test_none_is_the_baseline_of_placements_wherever_it_comes():
-    records = [trial(0.5, placement=p) for p in ('after', 'none', 'before')]
-    assert compare(records, ['model.placement']).arms == ('none', 'after', 'before')
+def test_what_is_missing_is_no_member_of_the_family():
+    found = holm([NAN, 0.02, NAN, 0.01, NAN])
+    np.testing.assert_allclose(found, [NAN, 0.02, NAN, 0.02, NAN])
+    assert holm([]).shape == (0,) and np.isnan(holm([NAN])).all()
 
 
 @pytest.mark.parametrize(
-    ('rates', 'pairs'),
+    ('mean', 'n', 'p', 'word'),
     [
-        ((1.0,), ()),
-        ((1.0, 2.0), ((2.0, 1.0),)),
-        ((1.0, 2.0, 3.0), ((2.0, 1.0), (3.0, 1.0), (3.0, 2.0))),
-        ((1.0, 2.0, 3.0, 4.0), ((2.0, 1.0), (3.0, 1.0), (4.0, 1.0))),
+        (0.2, 5, 0.049, 'higher'),
+        (-0.2, 5, 0.0, 'lower'),
+        (0.2, 5, 0.05, 'no difference seen'),
+        (-0.2, 5, 0.9, 'no difference seen'),
+        (0.0, 5, 1.0, 'no difference seen'),
+        (0.1, 1, NAN, 'one seed'),
+        (NAN, 0, NAN, 'missing'),
     ],
 )
-def test_arms_are_compared_with_the_baseline_and_the_last_two_of_three(rates, pairs):
-    records = [trial(0.5, rate=rate) for rate in rates]
-    assert compare(records, [RATE]).pairs == pairs
+def test_verdict(mean, n, p, word):
+    assert verdict(Interval(mean, mean - 0.1, mean + 0.1, n), p) == word
 
 
-def test_after_is_compared_with_before():
-    tests = {'none': 0.5, 'before': 0.7, 'after': 0.8}
-    records = [trial(t, placement=p, train_loss=1.0) for p, t in tests.items()]
-    comparison = compare(records, ['model.placement'])
-    last = at_own_best(comparison)[-1]
-    assert (last.arm, last.against) == ('after', 'before')
-    assert last.difference.mean == pytest.approx(0.1)
-    assert comparison.difference((), 'after', 'before').mean == pytest.approx(0.1)
+def power_by_definition(effect, n):
+    """P(|T| > t) where T = (Z + effect sqrt(n)) / sqrt(V / (n - 1)), integrated."""
+    bound, shift = scipy.stats.t.ppf(0.975, n - 1), effect * math.sqrt(n)
+
+    def seen(v):
+        edge = bound * math.sqrt(v / (n - 1))
+        beyond = scipy.stats.norm.sf(edge - shift) + scipy.stats.norm.sf(edge + shift)
+        return beyond * scipy.stats.chi2.pdf(v, n - 1)
+
+    return scipy.integrate.quad(seen, 0, np.inf)[0]
 
 
-def test_without_placement_the_first_swept_field_is_compared():
-    records = [trial(0.5, rate=rate) for rate in (1.0, 0.1)]
-    comparison = compare(records, SWEPT)
-    assert (comparison.field, comparison.arms) == (RATE, (1.0, 0.1))
-    assert comparison.settings == ((),)
+@pytest.mark.parametrize('effect', [0.3, 0.5, 0.8, 2.0])
+def test_the_seeds_needed_are_the_fewest_with_a_power_of_80_percent(effect):
+    needed = seeds_needed(effect * 0.02, 0.02)
+    expected = power_by_definition(effect, needed)
+    assert power(effect, 1, needed) == pytest.approx(expected) and expected >= 0.8
+    assert power_by_definition(effect, needed - 1) < 0.8
 
 
-def test_settings_rise_and_belong_to_groups():
-    records = [
-        Record('0' * 12, 'done', config, dict.fromkeys(METRICS, 0.5), 1, 1.0)
-        for rate in (1.0, 0.1)
-        for activation in ('tanh', 'relu')
-        for placement in ('none', 'before')
-        for config in [
-            {
-                'seed': 0,
-                RATE: rate,
-                'model.activation': activation,
-                'model.placement': placement,
-            }
-        ]
-    ]
-    comparison = compare(records, [RATE, 'model.activation', 'model.placement'])
-    assert comparison.fields == ('model.activation', RATE)
-    assert comparison.groups == (('tanh',), ('relu',))
-    assert comparison.settings[:2] == (('tanh', 0.1), ('tanh', 1.0))
+def test_the_seeds_needed_are_those_of_the_tables():
+    # Cohen's small, medium and large effect, paired and two-sided
+    assert [seeds_needed(d, 1.0) for d in (0.2, -0.5, 0.8)] == [199, 34, 15]
+    assert seeds_needed(1e9, 1.0) == 2
 
 
-def test_no_records_is_an_error():
-    with pytest.raises(ValueError, match='records'):
-        compare([], [])
+@pytest.mark.parametrize(
+    ('difference', 'spread'),
+    [(0.0, 1.0), (NAN, 1.0), (0.01, NAN), (0.01, 0.0), (0.01, 1e-9), (1e-4, 1.0)],
+)
+def test_the_seeds_needed_are_unknown_where_they_cannot_be_said(difference, spread):
+    assert seeds_needed(difference, spread) is None
+
+
+@pytest.mark.parametrize(
+    ('times', 'reached', 'median'),
+    [
+        ([3.0], [True], 3.0),
+        ([4.0, 1.0, 3.0, 2.0], [True] * 4, 2.0),
+        ([5.0, 5.0, 5.0], [True] * 3, 5.0),
+        # left at 1: 4/5, at 2: 4/5 3/4 = 0.6, at 3: 0.6 1/2 = 0.3
+        ([1.0, 2.0, 2.0, 3.0, 4.0], [True, True, False, True, False], 3.0),
+        ([1.0, 9.0], [True, False], 1.0),
+        ([1.0, 9.0, 9.0], [True, False, False], math.inf),
+        ([9.0, 9.0], [False, False], math.inf),
+    ],
+)
+def test_the_median_time_counts_the_censored(times, reached, median):
+    assert median_time(times, reached) == median
+
+
+@pytest.mark.parametrize('n', range(1, 41))
+def test_without_censoring_half_have_reached_it_by_the_median(n):
+    times = np.random.default_rng(n).permutation(n) + 1.0
+    assert median_time(times, [True] * n) == math.ceil(n / 2)
+    watched = np.minimum(times, math.ceil(n / 2))  # the rest is censored there
+    assert median_time(watched, times <= watched) == math.ceil(n / 2)
+
+
+def test_no_trial_has_no_median_time():
+    assert math.isnan(median_time([], []))

@@ -17,7 +17,9 @@ from bnjax.trial import check, init
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def step(cfg, state, batch, number=0, total=1):
-    return trials.step(cfg, CLASSES, state, batch, number, total)
+    """State, scores, and what probes look at on the way there."""
+    taken = trials.step(cfg, CLASSES, state, batch, number, total)
+    return *taken, trials.look(cfg, CLASSES, state, batch, number)
 
 
 def test_a_step_augments_by_its_seed_and_number():
@@ -29,6 +31,7 @@ def test_a_step_augments_by_its_seed_and_number():
         close(step(cfg, state, batch, number, 5), step(plain, state, moved, number, 5))
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def plain_pass(cfg, state, batch, smoothing=0.0):
     """Gradients, new statistics and scores, by Flax; the loss by its definition."""
 

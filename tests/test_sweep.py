@@ -43,7 +43,8 @@ def rates(*learning_rates):
 
 
 def run(workdir, *changes, report=lambda progress: None):
-    (workdir / 'trials').mkdir(parents=True, exist_ok=True)
+    for name in records.DIRECTORIES:
+        (workdir / name).mkdir(parents=True, exist_ok=True)
     asked = study(*changes)
     datasets = sweep.load_data(asked, None)
     plan = execution.plan(sweep.groups(asked.trials), {})
@@ -133,7 +134,7 @@ def test_arms_start_from_the_same_noise_and_data(tmp_path):
 
 
 def test_steps_end_within_an_epoch_and_probes_with_them(tmp_path):
-    names = tuple(config.FIELDS['probes.names'].metadata['choices'])
+    names = ('gradient_norm', 'activation_mean', 'zero_fraction')
     change = {'steps': 15, 'probes.names': names, 'probes.every': 4}
     (made,) = run(tmp_path, change | {'data.validation_percent': 0})
     assert made.status == 'done' and made.steps == 15
@@ -207,6 +208,8 @@ def test_progress_only_rises_and_ends_whole(tmp_path):
     shares = [p.share for p in told]
     assert shares == sorted(shares) and shares[-1] == 1
     assert told[-1].trials == 3 and all(p.running for p in told)
+    steps = [p.steps for p in told]
+    assert (0, PER_EPOCH) in steps and (PER_EPOCH, 2 * PER_EPOCH) in steps
 
 
 def test_a_record_is_kept_before_it_is_reported_and_outlives_an_interrupt(tmp_path):
@@ -263,3 +266,63 @@ def test_the_memory_of_a_program_is_said_before_it_runs(tmp_path):
     run(tmp_path, {}, report=said.append)
     assert [p.running.partition(' (')[2] for p in said][:1] == ['compiling)']
     assert said[1].running.endswith(' GB)') and said[1].gained == 0
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """A work directory in which a trial has trained for one of three epochs."""
+
+    def stop(progress):
+        if progress.share > 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, {'epochs': 3}, report=stop)
+    return tmp_path
+
+
+def test_a_chunk_that_was_stopped_goes_on_where_it_was(stopped, tmp_path_factory):
+    (whole,) = run(tmp_path_factory.mktemp('whole'), {'epochs': 3})
+    told = []
+    (found,) = run(stopped, {'epochs': 3}, report=told.append)
+    assert same(found, whole)
+    # Compiling, and after one epoch and two; the last one is told with the record.
+    shares = [progress.share for progress in told]
+    np.testing.assert_allclose(shares, [0, 1 / 3, 2 / 3, 1])
+    assert not list((stopped / 'checkpoints').iterdir())
+
+
+def test_a_damaged_checkpoint_is_named_and_its_trials_begin_anew(stopped):
+    (kept,) = (stopped / 'checkpoints').iterdir()
+    kept.write_bytes(kept.read_bytes()[:-1])
+    told = []
+    (found,) = run(stopped, {'epochs': 3}, report=told.append)
+    assert found.status == 'done'
+    (message,) = (progress.message for progress in told if progress.message)
+    assert str(kept) in message and 'begin anew' in message
+
+
+def test_a_chunk_with_trials_no_longer_asked_for_goes_on_for_the_others(tmp_path):
+    changes = [{'epochs': 2, 'seed': seed} for seed in range(3)]
+
+    def stop(progress):
+        if progress.share > 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / 'some', *changes, report=stop)
+    told = []
+    found = run(tmp_path / 'some', *changes[1:], report=told.append)
+    assert told[1].share > 0, 'it goes on'
+    assert all(map(same, found, run(tmp_path / 'whole', *changes)[1:]))
+
+
+def test_a_damaged_record_is_named_and_the_trial_run_again(tmp_path):
+    (before,) = run(tmp_path, {})
+    path = tmp_path / 'trials' / f'{before.trial}.json'
+    path.write_bytes(path.read_bytes()[:-9])
+    told = []
+    (found,) = run(tmp_path, {}, report=told.append)
+    assert same(found, before)
+    (message,) = (progress.message for progress in told if progress.message)
+    assert str(path) in message and 'run again' in message

@@ -41,7 +41,8 @@ def value_and_gradients(x, scale, bias, epsilon, where, dy):
 
 
 def one_by_one():
-    results = [value_and_gradients(*problem) for problem in zip(*MANY, strict=True)]
+    f = jax.jit(value_and_gradients)
+    results = [f(*problem) for problem in zip(*MANY, strict=True)]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *results)
 
 
@@ -106,7 +107,8 @@ def test_transforms_do_not_change_values_or_gradients(untransformed, f):
 
 def test_vmap_over_any_axis_of_x():
     x = XS[:3, :, :].transpose(1, 2, 0)
-    got = jax.vmap(lambda x: bnjax.batch_norm(x, axis=0)[0], -1, -1)(np.nan_to_num(x))
+    f = jax.vmap(lambda x: bnjax.batch_norm(x, axis=0)[0], -1, -1)
+    got = jax.jit(f)(np.nan_to_num(x))
     for i in range(3):
         want = oracle.batch_norm(np.nan_to_num(x[..., i]), axis=0)[0]
         np.testing.assert_allclose(got[..., i], want, rtol=1e-4, atol=1e-5)
@@ -166,9 +168,8 @@ def test_sync_equals_one_device_on_the_valid_rows(grid, mean, weighted):
 def test_valid_rows_alone_give_the_synced_moments():
     rows = np.repeat(WHERES[..., :1], 3, -1)
     x = np.nan_to_num(XS)
-    got = jax.vmap(
-        lambda x, w: bnjax.moments(x, where=w, axis_name='d'), axis_name='d'
-    )(x, rows)
+    f = jax.vmap(lambda x, w: bnjax.moments(x, where=w, axis_name='d'), axis_name='d')
+    got = jax.jit(f)(x, rows)
     want = oracle.moments(x[rows[..., 0]])
     for g, w in zip(got, want, strict=True):
         np.testing.assert_allclose(g, np.broadcast_to(w, g.shape), 1e-5, 1e-6)
@@ -184,14 +185,17 @@ def test_nothing_is_promoted_silently(option, value):
     jax.config.update(option, value)
     try:
         for dtype in ('float32', 'bfloat16'):
-            x, where = jnp.ones((4, 3, 2), dtype), jnp.ones((4, 3, 1), bool)
-            scale = jnp.ones(2)
+            x = jax.ShapeDtypeStruct((4, 3, 2), dtype)
+            where, scale = np.ones((4, 3, 1), bool), np.ones(2, F32)
 
             def loss(x, scale, where=where):
                 y, batch = bnjax.batch_norm(x, scale, scale, where=where)
                 return y.astype('float32').sum() + bnjax.update(batch, batch).var.sum()
 
-            jax.grad(loss, (0, 1))(x, scale)
-            bnjax.normalize(x, bnjax.moments(x), scale, scale)
+            def normalized(x, scale):
+                return bnjax.normalize(x, bnjax.moments(x), scale, scale)
+
+            jax.eval_shape(jax.grad(loss, (0, 1)), x, scale)
+            jax.eval_shape(normalized, x, scale)
     finally:
         jax.config.update(option, before)

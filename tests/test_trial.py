@@ -9,12 +9,8 @@ from plain import CLASSES, Plain, close, images, same, scores_of, trained, trial
 from bnjax.data import Split
 from bnjax.trial import evaluate, init, step
 
-ARMS = [
-    {'model.placement': placement, 'model.activation': activation}
-    for placement in ('none', 'before', 'after')
-    for activation in ('sigmoid', 'relu')
-]
-each_optimizer = pytest.mark.parametrize('rule', ['sgd', 'rmsprop', 'adam'])
+ARMS = [{'model.placement': placement} for placement in ('none', 'before', 'after')]
+ARMS += [{'model.activation': 'sigmoid'}]
 
 
 def update_rule(settings, total):
@@ -73,12 +69,18 @@ def our_loop(cfg, state, batches):
 
 
 @pytest.mark.parametrize(
-    ('name', 'placement', 'rule'),
-    [('mlp', p, 'sgd') for p in ('none', 'before', 'after')]
-    + [('mlp', 'after', 'rmsprop'), ('mlp', 'before', 'adam')]
-    + [('cnn', 'before', 'sgd'), ('cnn', 'after', 'adam')],
+    ('name', 'placement', 'rule', 'schedule'),
+    [
+        ('mlp', 'none', 'sgd', 'constant'),
+        ('mlp', 'before', 'sgd', 'cosine'),
+        ('mlp', 'after', 'rmsprop', 'constant'),
+        ('mlp', 'before', 'adam', 'cosine'),
+        ('cnn', 'before', 'sgd', 'constant'),
+        ('cnn', 'after', 'adam', 'constant'),
+    ],
 )
-def test_five_steps_are_those_of_a_plain_loop(name, placement, rule):
+def test_five_steps_are_those_of_a_plain_loop(name, placement, rule, schedule):
+    """Weight decay acts on the kernels alone; a cosine is warmed up."""
     cfg = trial(
         model__name=name,
         model__features=(4, 3) if name == 'mlp' else (3,),
@@ -87,6 +89,9 @@ def test_five_steps_are_those_of_a_plain_loop(name, placement, rule):
         model__epsilon=1e-3,
         optimizer__name=rule,
         optimizer__momentum=0.7,
+        optimizer__nesterov=(rule, schedule) == ('sgd', 'cosine'),
+        optimizer__schedule=schedule,
+        optimizer__warmup_percent=40.0 if schedule == 'cosine' else 0.0,
         optimizer__weight_decay=0.02,
     )
     batches = [images(8, (4, 4, 1)) for _ in range(5)]
@@ -96,40 +101,6 @@ def test_five_steps_are_those_of_a_plain_loop(name, placement, rule):
     close(scores, plain_scores)
     close(after.params, params)
     close(after.batch_stats, stats)
-
-
-@pytest.mark.parametrize('rule', ['sgd', 'adam'])
-def test_a_warmed_up_cosine_is_that_of_a_plain_loop(rule):
-    cfg = trial(
-        optimizer__name=rule,
-        optimizer__schedule='cosine',
-        optimizer__warmup_percent=40.0,
-        optimizer__weight_decay=0.02,
-        optimizer__nesterov=rule == 'sgd',
-    )
-    batches = [images(8) for _ in range(5)]
-    state = init(cfg, CLASSES, batches[0])
-    after, _ = our_loop(cfg, state, batches)
-    close(after.params, plain_loop(cfg, state, batches)[0])
-
-
-@each_optimizer
-def test_weight_decay_acts_on_kernels_only(rule):
-    batches = [images(8)]
-    plain, decayed = (
-        trial(
-            optimizer__name=rule,
-            optimizer__weight_decay=decay,
-            model__placement='after',
-        )
-        for decay in (0.0, 0.5)
-    )
-    state = init(plain, CLASSES, batches[0])
-    one, other = (our_loop(cfg, state, batches)[0].params for cfg in (plain, decayed))
-    for layer, parameters in one.items():
-        for name, value in parameters.items():
-            equal = np.array_equal(value, other[layer][name])
-            assert equal == (name != 'kernel'), f'{layer}.{name}'
 
 
 @pytest.mark.parametrize('name', ['mlp', 'cnn'])
@@ -158,7 +129,7 @@ def test_the_images_do_not_change_the_first_state():
 
 @pytest.mark.parametrize(
     ('n', 'placement'),
-    [(n, 'before') for n in (0, 1, 3, 4, 8, 10)] + [(10, 'none'), (10, 'after')],
+    [(n, 'before') for n in (1, 3, 10)] + [(10, 'none'), (10, 'after')],
 )
 def test_evaluation_scores_every_image(n, placement):
     cfg, split = trial(model__placement=placement), images(n)
@@ -170,7 +141,6 @@ def test_evaluation_scores_every_image(n, placement):
     expected_loss, right = scores_of(logits, split.y)
     close(loss, expected_loss)
     np.testing.assert_array_equal(accuracy, right)
-    assert np.isnan(loss.mean()) == np.isnan(accuracy.mean()) == (n == 0)
 
 
 def test_evaluation_of_an_image_does_not_depend_on_the_others():

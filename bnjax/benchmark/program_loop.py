@@ -94,8 +94,8 @@ def all_trials(w: Workload, program: Program) -> float:
     trials = [_trial(w, i, rate) for i, rate in enumerate(w.learning_rates())]
     found = []
     for first in range(0, w.trials, program.width):
-        *_, logs = run_chunk(program, trials[first : first + program.width])
-        found += [log['train_loss'] for log in logs]
+        *_, last = run_chunk(program, trials[first : first + program.width])
+        found += last.logs[-1]['train_loss'].tolist()
     return float(np.mean(found))
 
 

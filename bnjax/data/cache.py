@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -21,7 +22,10 @@ def directory() -> Path:
     """``$XDG_CACHE_HOME/bnjax``, by default ``~/.cache/bnjax``."""
     base = Path(os.environ.get('XDG_CACHE_HOME', ''))
     # The XDG specification says to ignore a relative path.
-    return (base if base.is_absolute() else Path.home() / '.cache') / 'bnjax'
+    if not base.is_absolute():
+        base = Path(os.path.expanduser('~/.cache'))
+    # A user without a home.
+    return (base if base.is_absolute() else Path(tempfile.gettempdir())) / 'bnjax'
 
 
 def cached(path: Path, names: Collection[str], make: Callable[[], Arrays]) -> Arrays:

@@ -70,7 +70,7 @@ def prepared(name: str, data_dir: str | None) -> Raw:
 def _find(name: str, data_dir: str | None) -> Path:
     """The newest version of ``name`` in a format that needs no TensorFlow."""
     given = data_dir or os.environ.get('TFDS_DATA_DIR') or '~/tensorflow_datasets'
-    root = Path(given).expanduser().absolute()
+    root = Path(os.path.expanduser(given)).absolute()
     # TFDS itself would look for it on the network, for minutes.
     versions = [
         path.parent

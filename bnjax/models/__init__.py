@@ -1,7 +1,6 @@
 """Networks of a batch norm study, each with batch norm in any of its places."""
 
 from bnjax import config
-from bnjax.errors import UserError
 from bnjax.models.convolution import Conv3x3
 from bnjax.models.feedforward import CNN, MLP, Darknet
 from bnjax.models.layers import Network, max_pool
@@ -16,11 +15,6 @@ NETWORKS: dict[str, type[Network]] = {
     'rnn': RNN,
     'lstm': LSTM,
 }
-ACTIVATIONS = {
-    'darknet': 'a leaky ReLU of slope 0.1',
-    'rnn': 'tanh',
-    'lstm': 'sigmoid and tanh',
-}
 
 
 def network(
@@ -30,16 +24,7 @@ def network(
 
     Its parameters are drawn by layer name, so that with one key those that two
     placements share are equal.
-
-    Raises:
-      UserError: ``model.activation`` is set for a network that has its own.
     """
-    own, asked = ACTIVATIONS.get(settings.name), settings.activation
-    if own and asked != config.Model.activation:
-        raise UserError(
-            f'model.activation={asked!r} has no effect on {settings.name}, which has '
-            f'{own}; leave the field out'
-        )
     return NETWORKS[settings.name](settings, classes, convolution)
 
 

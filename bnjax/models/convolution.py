@@ -100,14 +100,16 @@ def _kernel_gradient(x: jax.Array, dy: jax.Array, stride: int) -> jax.Array:
     most = max(1, int(BLOCK * stride**2 / (9 * x[0].nbytes)))
     together = max(k for k in range(1, min(n, most) + 1) if n % k == 0)
 
-    def add(total: jax.Array, block: tuple) -> tuple[jax.Array, None]:
-        rows, back = patches(block[0], stride), block[1]
+    def add(i: jax.Array, total: jax.Array) -> jax.Array:
+        some, back = (
+            lax.dynamic_slice_in_dim(a, i * together, together) for a in (x, dy)
+        )
+        rows = patches(some, stride)
         rows, back = (a.reshape(-1, a.shape[-1]) for a in (rows, back))
-        return total + jnp.matmul(back.T, rows, preferred_element_type=wide), None
+        return total + jnp.matmul(back.T, rows, preferred_element_type=wide)
 
-    blocks = jax.tree.map(lambda a: a.reshape(-1, together, *a.shape[1:]), (x, dy))
     total = jnp.zeros((dy.shape[-1], 9 * x.shape[-1]), wide)
-    return lax.scan(add, total, blocks)[0].T.astype(x.dtype)
+    return lax.fori_loop(0, n // together, add, total).T.astype(x.dtype)
 
 
 def product(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:

@@ -2,7 +2,8 @@
 
 A network ``net`` is a Flax module with ``settings`` and ``classes``. Its hidden
 layers are numbered by depth: the weights of number ``i`` are ``hidden_i``, its batch
-norm is ``norm_i``, and what follows its nonlinearity is sown as ``activation_i``.
+norm is ``norm_i``, and what goes into its nonlinearity and what comes out of it are
+sown as ``activation_i``.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from bnjax import config
 from bnjax.errors import UserError
@@ -95,7 +97,9 @@ def activated(
     function: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
     """The activation of hidden layer ``i``, then its batch norm if placed after it."""
-    x = (function or getattr(jax.nn, net.settings.activation))(x)
+    function = function or getattr(jax.nn, net.settings.activation)
+    sow_preactivation(net, x, function, i)
+    x = function(x)
     sow_activation(net, x, i)
     return normalized(net, x, i, train, 'after')
 
@@ -103,6 +107,19 @@ def activated(
 def sow_activation(net: Network, x: jax.Array, i: int) -> None:
     # Not by the layer's name, which in Flax the module itself has.
     net.sow('activations', f'activation_{i}', x.astype(jnp.float32))
+
+
+def sow_preactivation(
+    net: Network, x: jax.Array, function: Callable[[jax.Array], jax.Array], i: int
+) -> None:
+    """Sows what goes into a nonlinearity and, as a slope, its derivative there."""
+    # What is sown while parameters are drawn would stay with them.
+    if net.is_initializing() or not net.is_mutable_collection('preactivations'):
+        return
+    x = lax.stop_gradient(x)
+    slope = jax.jvp(function, (x,), (jnp.ones_like(x),))[1]
+    net.sow('preactivations', f'activation_{i}', x.astype(jnp.float32))
+    net.sow('slopes', f'activation_{i}', slope.astype(jnp.float32))
 
 
 def output(net: Network, x: jax.Array) -> jax.Array:

@@ -8,11 +8,19 @@ import jax
 import jax.numpy as jnp
 
 from bnjax.linen import BatchNorm
-from bnjax.models.layers import Network, dense, linear, norm, output, sow_activation
+from bnjax.models.layers import (
+    Network,
+    dense,
+    linear,
+    norm,
+    output,
+    sow_activation,
+    sow_preactivation,
+)
 
 Norms: TypeAlias = dict[str, BatchNorm]
 Seen: TypeAlias = dict[str, jax.Array]
-Out: TypeAlias = tuple[jax.Array, jax.Array, Seen]
+Out: TypeAlias = tuple[jax.Array, jax.Array, jax.Array, Seen]
 
 
 class RNN(Network):
@@ -53,7 +61,7 @@ class LSTM(Network):
 
 
 class RNNCell(nn.Module):
-    """One step of an ``RNN``: h and W x_t + b to h; out go h, tanh(.) and `Seen`.
+    """One step of an ``RNN``: h and W x_t + b to h; out go h, a, tanh(a) and `Seen`.
 
     ``recurrent`` is the product with U. `Seen` is what each of ``norms`` normalised.
     """
@@ -64,13 +72,17 @@ class RNNCell(nn.Module):
     def __call__(self, h: jax.Array, product: jax.Array) -> tuple[jax.Array, Out]:
         seen: Seen = {}
         sums = product + self.recurrent(h)
-        activation = jnp.tanh(_through(self.norms, 'before', sums, seen))
+        a = _through(self.norms, 'before', sums, seen)
+        activation = jnp.tanh(a)
         h = _through(self.norms, 'after', activation, seen)
-        return h, (h, activation, seen)
+        return h, (h, a, activation, seen)
 
 
 class LSTMCell(nn.Module):
-    """One step of an ``LSTM``: h, c and W x_t to h and c; the rest as ``RNNCell``."""
+    """One step of an ``LSTM``: h, c and W x_t to h and c; the rest as ``RNNCell``.
+
+    What goes out beside h is what goes into the last tanh, and what h is without BN.
+    """
 
     recurrent: nn.Module
     norms: Norms
@@ -85,16 +97,18 @@ class LSTMCell(nn.Module):
         bias = self.param('bias', _open_forget_gates, sums.shape[-1:])
         i, f, g, o = jnp.split(sums + bias.astype(sums.dtype), 4, axis=-1)
         c = nn.sigmoid(f) * c + nn.sigmoid(i) * jnp.tanh(g)
-        activation = nn.sigmoid(o) * jnp.tanh(_through(self.norms, 'cell', c, seen))
+        a = _through(self.norms, 'cell', c, seen)
+        activation = nn.sigmoid(o) * jnp.tanh(a)
         h = _through(self.norms, 'after', activation, seen)
-        return (h, c), (h, activation, seen)
+        return (h, c), (h, a, activation, seen)
 
 
 def _over_rows(net: RNN | LSTM, layer: Callable, x: jax.Array, train: bool) -> Any:
     n, rows, columns, channels = x.shape
     x = x.reshape(n, rows, columns * channels).swapaxes(0, 1)
     for i, width in enumerate(net.settings.features):
-        x, activations = layer(net, x, i, width, train)
+        x, a, activations = layer(net, x, i, width, train)
+        sow_preactivation(net, a.swapaxes(0, 1), jnp.tanh, i)
         sow_activation(net, activations.swapaxes(0, 1), i)
     return output(net, x[-1])
 
@@ -131,8 +145,8 @@ def _scanned(
     state: Any,
     products: jax.Array,
     train: bool,
-) -> tuple[jax.Array, jax.Array]:
-    """Every h and every activation of layer ``i``, ``(rows, n, units)``."""
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What goes out of the cell of layer ``i``, each ``(rows, n, units)``."""
     form = linear(net) | {'use_bias': False}
     width = products.shape[-1]
     recurrent = nn.Dense(width, name=f'hidden_{i}_recurrent', **form)
@@ -144,11 +158,11 @@ def _scanned(
         split_rngs={'params': False},
     )
     layer = scan(recurrent, norms, name=f'hidden_{i}_cell', parent=net)
-    _, (h, activations, seen) = layer(state, products)
+    _, (h, a, activations, seen) = layer(state, products)
     if shared and train:
         for place, inputs in seen.items():
             _update(norms[place], inputs)
-    return h, activations
+    return h, a, activations
 
 
 def _norm(net: RNN | LSTM, name: str, train: bool, **fields: Any) -> BatchNorm:

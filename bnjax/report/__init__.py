@@ -1,19 +1,22 @@
 """A sweep's report: a table for the terminal, figures, and a page."""
 
-import io
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import matplotlib
 from rich.table import Table
 from rich.text import Text
 
+from bnjax.comparison import (
+    Comparison,
+    Contrast,
+    at_equal_settings,
+    compare,
+    mean_of,
+)
 from bnjax.records import METRICS, Record, write_atomically
-from bnjax.report import drawing, page
+from bnjax.report import page
 from bnjax.report.answer import conclude, headlines
-from bnjax.report.figures import pictures
-from bnjax.report.picture import Picture
+from bnjax.report.figures import drawn
 from bnjax.report.wording import (
     TRAIN,
     arm_name,
@@ -24,11 +27,9 @@ from bnjax.report.wording import (
     show,
     signed,
 )
-from bnjax.stats import Comparison, compare, mean_of, verdict
 
 __all__ = ['headlines', 'summary', 'write']
 
-DPI = 200  # two pixels of the file for each of the page
 WIDE = 3  # as many arms stand side by side in a terminal of 100 columns
 COLOURS = {'higher': 'green', 'lower': 'red'}
 
@@ -51,15 +52,14 @@ def write(
     comparison = compare(records, swept)
     folder = workdir / 'figures'
     folder.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(drawing.STYLE):
-        drawn = [(picture, _png(picture)) for picture in pictures(comparison)]
+    figures = drawn(comparison)
     for old in folder.glob('*.png'):
         old.unlink()
-    for picture, png in drawn:
+    for picture, png in figures:
         write_atomically(folder / f'{picture.name}.png', png)
     text = page.render(
         comparison,
-        drawn,
+        figures,
         title=title,
         description=description,
         answer=conclude(comparison),
@@ -89,14 +89,19 @@ def summary(records: Sequence[Record], swept: Sequence[str]) -> Table:
         title='Final test accuracy',
         caption=Text(
             'mean ± half of the 95 % t-interval over seeds; below it the paired '
-            f'difference to {base} [interval]'
+            f'difference to {base} [interval], higher or lower where p < 0.05, '
+            'Holm-adjusted'
         ),
     )
     for name in [*(short[field] for field in comparison.fields), *heads]:
         table.add_column(Text(name))
+    contrasts = {(c.where, c.arm): c for c in _to_baseline(comparison)}
     for setting in comparison.settings:
         shown = [Text(show(value)) for value in setting]
-        cells = [_cell(comparison, setting, arm) for arm in comparison.arms]
+        cells = [
+            _cell(comparison.cell(setting, arm), contrasts.get((setting, arm)))
+            for arm in comparison.arms
+        ]
         if wide:
             table.add_row(*shown, *cells)
         else:
@@ -105,15 +110,17 @@ def summary(records: Sequence[Record], swept: Sequence[str]) -> Table:
     return table
 
 
-def _cell(comparison: Comparison, setting: tuple[Any, ...], arm: Any) -> Text:
-    cell = comparison.cell(setting, arm)
+def _to_baseline(comparison: Comparison) -> list[Contrast]:
+    every = at_equal_settings(comparison)
+    return [c for c in every if c.against == comparison.baseline]
+
+
+def _cell(cell: Sequence[Record], contrast: Contrast | None) -> Text:
     text = Text(estimate(mean_of(cell)))
-    if arm != comparison.baseline:
-        difference = comparison.difference(setting, arm, comparison.baseline)
-        word = verdict(difference)
-        if word in COLOURS:
-            text.append(f'  {word}', COLOURS[word])
-        text.append(f'\n{signed(difference)}')
+    if contrast:
+        if contrast.verdict in COLOURS:
+            text.append(f'  {contrast.verdict}', COLOURS[contrast.verdict])
+        text.append(f'\n{signed(contrast.difference)}')
     if diverged := count_status(cell, 'diverged'):
         text.append(f'\n{diverged} of {len(cell)} diverged', 'yellow')
     return text
@@ -127,9 +134,3 @@ def _metrics(comparison: Comparison) -> Table:
         mean = mean_of(comparison.records, metric)
         table.add_row(metric, estimate(mean), str(mean.n))
     return table
-
-
-def _png(picture: Picture) -> bytes:
-    buffer = io.BytesIO()
-    picture.figure.savefig(buffer, dpi=DPI, format='png')
-    return buffer.getvalue()

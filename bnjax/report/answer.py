@@ -4,6 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from bnjax.comparison import (
+    Comparison,
+    Contrast,
+    at_equal_settings,
+    at_own_best,
+    compare,
+    mean_of,
+)
 from bnjax.records import Record
 from bnjax.report.wording import (
     arm_name,
@@ -14,10 +22,10 @@ from bnjax.report.wording import (
     place,
     plural,
     show,
-    signed,
+    tested,
     tuned_names,
 )
-from bnjax.stats import Comparison, Contrast, at_own_best, compare, mean_of, verdict
+from bnjax.stats import deviation, seeds_needed
 
 # What a verdict says of an arm against no BN, and against any other arm.
 CLAIMS = {
@@ -33,6 +41,7 @@ CLAIMS = {
         'shares no seed with',
     ),
 }
+WORTH = 0.01  # a difference of accuracy that one would want to see
 CRITERIA = {
     'validation_accuracy': 'highest mean validation accuracy',
     'train_loss': 'lowest mean train loss (there is no validation split)',
@@ -62,8 +71,9 @@ def conclude(comparison: Comparison) -> Answer:
     if not contrasts:
         nothing = 'Nothing can be compared: there are no finite values.'
         return Answer([nothing], [], _losses(comparison))
-    notes = [_method(comparison, contrasts)] + _at_the_edge(comparison)
-    notes += _at_equal_settings(comparison) + _losses(comparison)
+    notes = _method(comparison, contrasts) + _unseen(contrasts)
+    notes += _at_the_edge(comparison) + _at_equal_settings(comparison)
+    notes += _losses(comparison)
     details = [_reached(comparison, group) for group in comparison.groups]
     details += _left_out(comparison, contrasts)
     return Answer(_overview(comparison, contrasts), details, notes)
@@ -82,7 +92,7 @@ def _overview(comparison: Comparison, contrasts: Sequence[Contrast]) -> list[str
         ours = [c for c in contrasts if (c.arm, c.against) == (arm, against)]
         claims = []
         for word in CLAIMS:
-            said = [c for c in ours if verdict(c.difference) == word]
+            said = [c for c in ours if c.verdict == word]
             if said:
                 found = _found(comparison, said)
                 claims.append(_claim(comparison, word, against) + found)
@@ -99,17 +109,17 @@ def _claim(comparison: Comparison, word: str, against: Any) -> str:
 
 
 def _found(comparison: Comparison, contrasts: Sequence[Contrast]) -> str:
-    """Where, and how much: ' with activation relu: +0.012 [-0.001, +0.025]'."""
+    """Where, and how much: ' with activation relu: +0.01 [-0.01, +0.03], p = 0.2'."""
     alone = len(comparison.group_fields) == 1  # its name need not be said again
     said: list[str] = []
     for contrast in contrasts:
         again = alone and said
         where = (
-            show(contrast.group[0])
+            show(contrast.where[0])
             if again
-            else group_place(comparison, contrast.group)
+            else group_place(comparison, contrast.where)
         )
-        said.append(f'{where}: {signed(contrast.difference)}')
+        said.append(f'{where}: {tested(contrast)}')
     return (' with ' if comparison.group_fields else '') + '; '.join(said)
 
 
@@ -131,7 +141,7 @@ def _reached(comparison: Comparison, group: tuple[Any, ...]) -> str:
 
 def _left_out(comparison: Comparison, contrasts: Sequence[Contrast]) -> list[str]:
     """Says which comparisons are wanting; empty where none is."""
-    seen = {(c.group, c.arm, c.against) for c in contrasts}
+    seen = {(c.where, c.arm, c.against) for c in contrasts}
     wanting = [
         pair_name(comparison, *pair) + (f' ({where})' if where else '')
         for group in comparison.groups
@@ -142,22 +152,52 @@ def _left_out(comparison: Comparison, contrasts: Sequence[Contrast]) -> list[str
     return [f'Missing, for want of values: {"; ".join(wanting)}.'] if wanting else []
 
 
-def _method(comparison: Comparison, contrasts: Sequence[Contrast]) -> str:
-    counts = [contrast.difference.n for contrast in contrasts]
-    least = '' if min(counts) == max(counts) else f'{min(counts)} to '
-    said = 'Differences are of final test accuracy, paired by seed, ' + (
-        f'with 95 % t-intervals over {least}{max(counts)} seeds (initial weights and '
-        'order of images, not other test images), not adjusted for their number'
-        if max(counts) > 1
-        else 'without intervals for want of seeds'
-    )
+def _method(comparison: Comparison, contrasts: Sequence[Contrast]) -> list[str]:
+    """How the differences were found, chosen and judged."""
+    said = 'Differences are of final test accuracy, paired by seed'
     if comparison.tuned:
         said += (
             f', each arm at the {tuned_names(comparison)} of its '
             f'{CRITERIA[comparison.criterion]}{_spared(comparison)}; the test set has '
             'no part in the choice'
         )
-    return f'{said}.'
+    counts = [contrast.difference.n for contrast in contrasts]
+    if max(counts) < 2:
+        return [f'{said}.', 'For want of seeds there are no intervals.']
+    family = _tests(contrasts)
+    needs = (
+        f'a Holm-adjusted p < 0.05 ({family} paired t-tests)'
+        if family > 1
+        else 'p < 0.05 in a paired t-test'
+    )
+    return [
+        f'{said}.',
+        f'95 % t-intervals are over {_range(counts)} seeds (initial weights and order '
+        'of images, not other test images), not adjusted for their number; a claim '
+        f'needs {needs}.',
+    ]
+
+
+def _tests(contrasts: Sequence[Contrast]) -> int:
+    return sum(contrast.difference.n > 1 for contrast in contrasts)
+
+
+def _range(counts: Sequence[int]) -> str:
+    least, most = min(counts), max(counts)
+    return f'{most}' if least == most else f'{least} to {most}'
+
+
+def _unseen(contrasts: Sequence[Contrast]) -> list[str]:
+    """How many seeds would show what was not seen; empty where that cannot be said."""
+    unseen = [c for c in contrasts if c.verdict == 'no difference seen']
+    needed = [seeds_needed(WORTH, deviation(c.difference)) for c in unseen]
+    known = [n for n in needed if n is not None]
+    if not known:
+        return []
+    return [
+        f'Where no difference was seen, one of {WORTH:g} would take {_range(known)} '
+        'seeds (80 % power).'
+    ]
 
 
 def _spared(comparison: Comparison) -> str:
@@ -169,15 +209,16 @@ def _spared(comparison: Comparison) -> str:
 def _at_the_edge(comparison: Comparison) -> list[str]:
     """Says which arms are best at the end of a tuned range; empty where none is."""
     points = [comparison.point_of(setting) for setting in comparison.settings]
-    ranges = list(zip(*points, strict=True))
+    ranges = map(set, zip(*points, strict=True))
+    edges = [{min(r), max(r)} if len(r) > 2 else set() for r in ranges]
     found = []
     for group in comparison.groups:
         for arm in comparison.arms:
             best = comparison.best(group, arm)
             if best is None:
                 continue
-            ends = zip(comparison.point_of(best), ranges, strict=True)
-            if any(len(set(r)) > 2 and v in (min(r), max(r)) for v, r in ends):
+            at = zip(comparison.point_of(best), edges, strict=True)
+            if any(value in edge for value, edge in at):
                 where = place(comparison, comparison.fields, best)
                 found.append(f'{arm_name(comparison, arm)} ({where})')
     if not found:
@@ -190,15 +231,15 @@ def _at_equal_settings(comparison: Comparison) -> list[str]:
     if len(comparison.settings) < 2:
         return []
     counts = []
+    contrasts = at_equal_settings(comparison)
     for pair in comparison.pairs:
-        found = Counter(
-            verdict(comparison.difference(setting, *pair))
-            for setting in comparison.settings
-        )
+        found = Counter(c.verdict for c in contrasts if (c.arm, c.against) == pair)
         words = ', '.join(f'{word} in {found[word]}' for word in CLAIMS if found[word])
         counts.append(f'{pair_name(comparison, *pair)} {words}')
     total = len(comparison.settings)
-    return [f'At {total} equal settings: {"; ".join(counts)}.']
+    family = _tests(contrasts)
+    adjusted = f' ({family} tests)' if family > 1 else ''
+    return [f'At {total} equal settings{adjusted}: {"; ".join(counts)}.']
 
 
 def _losses(comparison: Comparison) -> list[str]:

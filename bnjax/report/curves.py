@@ -55,3 +55,21 @@ def _step_mean(values: np.ndarray, log: bool) -> np.ndarray:
 def _carried(values: np.ndarray) -> np.ndarray:
     last = np.where(np.isfinite(values), np.arange(len(values)), 0)
     return np.asarray(values, np.float64)[np.maximum.accumulate(last)]
+
+
+def layer_steps(
+    records: Sequence[Record], probe: str, *, log: bool
+) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """Sampled steps (S,), layers (L,) and a probe's means over trials (L, S).
+
+    With `log` the means are geometric, over the positive values. What not all trials
+    have sampled is left out; without a trial that has the probe all are empty.
+    """
+    recorded = [r.curves for r in records if f'probe/{probe}' in r.curves]
+    if not recorded:
+        return np.zeros(0), [], np.zeros((0, 0))
+    samples = min(len(curves[f'probe/{probe}']) for curves in recorded)
+    values = np.array([curves[f'probe/{probe}'][:samples] for curves in recorded])
+    means = _step_mean(values, log)
+    layers = [str(layer) for layer in recorded[0][f'layers/{probe}']]
+    return recorded[0]['probe_step'][:samples], layers, (10**means if log else means).T

@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import FuncNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
+from numpy.typing import ArrayLike
 
 from bnjax.stats import Interval
 
@@ -104,9 +107,21 @@ def stretch_accuracy(axes: Axes) -> None:
     low, high = axes.get_ylim()
     high = min(high, 1.0)
     axes.set_ylim(low, high)
+    accuracy_ticks(axes.yaxis, low, high)
+
+
+def stretched(low: float, high: float) -> Normalize:
+    """Colours of accuracies from `low` to `high`, stretched in the same way."""
+    margin = 1e-3 if low == high else 0.0
+    functions = _stretched, _accuracy
+    return FuncNorm(functions, vmin=low - margin, vmax=high)
+
+
+def accuracy_ticks(axis: Axis, low: float, high: float) -> None:
+    """Puts ticks at round accuracies, where three of them are in the range."""
     ticks = [tick for tick in ACCURACY_TICKS if low <= tick <= high]
     if len(ticks) > 2:
-        axes.set_yticks(ticks, [f'{tick:g}' for tick in ticks])
+        axis.set_ticks(ticks, labels=[f'{tick:g}' for tick in ticks])
 
 
 def _stretched(accuracy: np.ndarray) -> np.ndarray:
@@ -136,7 +151,7 @@ def band(axes: Axes, x: np.ndarray, values: Interval, index: int) -> None:
     axes.plot(x, values.mean, ls=line(index), color=colour(index))
 
 
-def seeds(axes: Axes, x: Sequence[float], y: Sequence[float], index: int) -> None:
+def seeds(axes: Axes, x: ArrayLike, y: ArrayLike, index: int) -> None:
     """Single trials, faint."""
     axes.plot(x, y, '.', ms=3.5, mew=0, alpha=0.45, color=colour(index))
 
@@ -213,10 +228,13 @@ def legend(
         for index, label in enumerate(labels, first)
     ]
     longest = max(len(line) for label in labels for line in label.splitlines())
-    columns = int(figure.get_figwidth() / (0.8 + 0.08 * longest))
+    fitting = int(figure.get_figwidth() / (0.8 + 0.08 * longest))
+    columns = max(1, min(len(handles), 4, fitting))
+    rows = math.ceil(len(handles) / columns)
+    figure.set_figheight(figure.get_figheight() + 0.19 * (rows - 1))
     figure.legend(
         handles=handles,
         loc='outside upper center',
-        ncols=max(1, min(len(handles), 4, columns)),
+        ncols=columns,
         handlelength=3,
     )

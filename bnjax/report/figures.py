@@ -1,58 +1,88 @@
 """The pictures of a report: each takes a `Comparison` and says what it shows."""
 
+import dataclasses
+import io
 from collections.abc import Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from bnjax.comparison import Comparison, Contrast, at_own_best, mean_of
 from bnjax.records import Record
 from bnjax.report import drawing
 from bnjax.report.curves import curve
 from bnjax.report.layers import probe_pictures
+from bnjax.report.maps import accuracy_map, divergence_map
 from bnjax.report.picture import (
     BAND,
     MOST_PANELS,
+    MOST_ROWS,
     Picture,
     arm_legend,
     each_at_best,
     pair_legend,
     subset,
 )
+from bnjax.report.steps import step_pictures
 from bnjax.report.wording import (
     TRAIN,
     arm_name,
     group_place,
+    judged,
     names,
     pair_name,
     place,
     show,
-    signed,
-)
-from bnjax.stats import (
-    Comparison,
-    Contrast,
-    at_own_best,
-    mean_of,
-    verdict,
 )
 
-MOST_ROWS = 40
+DPI = 200  # two pixels of the file for each of the page
+MOST_ARMS = 12
 ACCURACY = 'final test accuracy (fraction)'
 DIFFERENCE = 'difference of final test accuracy (fraction)'
 STRETCHED = 'The accuracy axis is stretched towards 1, where it ends.'
 
 
+def drawn(comparison: Comparison) -> list[tuple[Picture, bytes]]:
+    """The pictures of a report with their PNG files."""
+    with matplotlib.rc_context(drawing.STYLE):
+        return [(picture, _png(picture)) for picture in pictures(comparison)]
+
+
+def _png(picture: Picture) -> bytes:
+    buffer = io.BytesIO()
+    picture.figure.savefig(buffer, dpi=DPI, format='png')
+    return buffer.getvalue()
+
+
 def pictures(comparison: Comparison) -> list[Picture]:
     """The figures that the records allow, the main one first."""
-    drawn: list[Picture | None] = []
+    few, said = _few(comparison)
+    first: list[Picture | None] = []
+    maps: list[Picture | None] = [divergence_map(comparison)]
     if comparison.field is None:
-        drawn = [training_curves(comparison)]
+        by_arm = [training_curves(comparison)]
+    elif mean_of(comparison.records).n:
+        first = [own_best(comparison)]
+        maps = [accuracy_map(comparison), *maps]
+        by_arm = [final_accuracy(few)]
+        by_arm += [differences(few)] if comparison.tuned else []
+        by_arm += [learning_curves(few)]
     else:
-        if mean_of(comparison.records).n:
-            drawn = [own_best(comparison), final_accuracy(comparison)]
-            drawn += [differences(comparison)] if comparison.tuned else []
-        drawn += [learning_curves(comparison)]
-    return [p for p in drawn if p is not None] + probe_pictures(comparison)
+        by_arm = [learning_curves(few)]
+    by_arm += probe_pictures(few) + step_pictures(few)
+    by_arm = [p._replace(caption=p.caption + said) for p in by_arm]
+    every = [*first, *by_arm[:1], *maps, *by_arm[1:]]
+    return [picture for picture in every if picture is not None]
+
+
+def _few(comparison: Comparison) -> tuple[Comparison, str]:
+    """As many of its arms as a figure can tell apart, and what that leaves out."""
+    arms, total = comparison.arms[:MOST_ARMS], len(comparison.arms)
+    cells = {key: cell for key, cell in comparison.cells.items() if key[1] in arms}
+    said = f' Of {total} arms the first {MOST_ARMS} are drawn.'
+    few = dataclasses.replace(comparison, arms=arms, cells=cells)
+    return few, said if total > MOST_ARMS else ''
 
 
 def own_best(comparison: Comparison) -> Picture | None:
@@ -61,16 +91,17 @@ def own_best(comparison: Comparison) -> Picture | None:
     contrasts = every[:MOST_ROWS]
     if not contrasts:
         return None
-    groups = list(dict.fromkeys(c.group for c in contrasts))
+    groups = list(dict.fromkeys(c.where for c in contrasts))
     figure = Figure((drawing.WIDTH, 1.2 + 0.3 * len(contrasts)), layout='constrained')
     axes = figure.subplots()
-    offsets = drawing.dodge(len(comparison.pairs), 0.8)
+    pairs = comparison.pairs[:MOST_ROWS]
+    offsets = drawing.dodge(len(pairs), 0.8)
     for contrast in contrasts:
-        index = 1 + comparison.pairs.index((contrast.arm, contrast.against))
-        y = groups.index(contrast.group) + offsets[index - 1]
-        drawing.across(axes, contrast.difference, y, index)
+        at = pairs.index((contrast.arm, contrast.against))
+        y = groups.index(contrast.where) + offsets[at]
+        drawing.across(axes, contrast.difference, y, 1 + at)
         axes.annotate(
-            _judged(contrast),
+            judged(contrast),
             (1.02, y),
             xycoords=('axes fraction', 'data'),
             va='center',
@@ -82,8 +113,9 @@ def own_best(comparison: Comparison) -> Picture | None:
         'differences_at_best',
         f'Differences{each_at_best(comparison)}',
         figure,
-        f'Mean paired difference of final test accuracy with its {BAND}: one that '
-        f'holds 0 does not tell which arm is higher.{subset(every, MOST_ROWS)}',
+        f'Mean paired difference of final test accuracy with its {BAND}, and the '
+        'p-value of a paired t-test, Holm-adjusted over all of them.'
+        f'{subset(every, MOST_ROWS)}',
         'Dot plot. ' + '; '.join(_spoken(comparison, c) for c in contrasts) + '.',
     )
 
@@ -91,7 +123,8 @@ def own_best(comparison: Comparison) -> Picture | None:
 def differences(comparison: Comparison) -> Picture:
     """Every pair of arms at equal settings, a panel for each group."""
     groups = comparison.groups[:MOST_PANELS]
-    points = list(dict.fromkeys(map(comparison.point_of, comparison.settings)))
+    every = list(dict.fromkeys(map(comparison.point_of, comparison.settings)))
+    points = every[:MOST_ROWS]
     height = 0.7 + 0.16 * len(points) * len(comparison.pairs)
     figure, panels = drawing.panels(len(groups), height, columns=2)
     offsets = drawing.dodge(len(comparison.pairs), 0.7)
@@ -111,7 +144,7 @@ def differences(comparison: Comparison) -> Picture:
         'Differences at equal settings',
         figure,
         f'Mean paired difference of final test accuracy with its {BAND}.'
-        f'{subset(comparison.groups)}',
+        f'{subset(comparison.groups)}{subset(every, MOST_ROWS)}',
         'Dot plots of the differences listed in the table of paired differences.',
     )
 
@@ -140,9 +173,12 @@ def _accuracy_lines(comparison: Comparison) -> Picture:
             settings = [(*rest[:at], value, *rest[at:]) for value in values]
             cells = [comparison.cell(setting, arm) for setting in settings]
             drawing.upright(axes, x, [mean_of(cell) for cell in cells], index)
-            for centre, cell in zip(x, cells, strict=True):
-                drawing.seeds(axes, [centre] * len(cell), _accuracies(cell), index)
-        axes.set_xticks(middle, [show(value) for value in values])
+            centres = np.repeat(x, [len(cell) for cell in cells])
+            alone = [value for cell in cells for value in _accuracies(cell)]
+            drawing.seeds(axes, centres, alone, index)
+        labels = [show(value) for value in values]
+        every = -(-len(values) // 8)
+        axes.set_xticks(middle[::every], labels[::every])
         axes.set_xlabel(names(comparison)[field] + (' (log scale)' if log else ''))
         axes.set_title(drawing.plain(place(comparison, fields, rest)))
     drawing.stretch_accuracy(panels[0])
@@ -253,17 +289,7 @@ def _accuracies(cell: Sequence[Record]) -> list[float]:
 
 
 def _spoken(comparison: Comparison, contrast: Contrast) -> str:
-    where = group_place(comparison, contrast.group)
+    where = group_place(comparison, contrast.where)
     pair = pair_name(comparison, contrast.arm, contrast.against)
-    said = f'{pair} {_judged(contrast)}'
+    said = f'{pair} {judged(contrast)}'
     return f'{where}: {said}' if where else said
-
-
-def _judged(contrast: Contrast) -> str:
-    """A difference and its verdict, which one seed does not allow."""
-    number = signed(contrast.difference)
-    return (
-        f'{number} {verdict(contrast.difference)}'
-        if contrast.difference.n > 1
-        else number
-    )

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 
+from bnjax.comparison import Comparison
 from bnjax.probes import in_depth_order
 from bnjax.report import drawing
 from bnjax.report.curves import layer_means
@@ -17,14 +18,21 @@ from bnjax.report.picture import (
     subset,
 )
 from bnjax.report.wording import arm_name, group_place, place, show, tuned_names
-from bnjax.stats import Comparison, Interval
+from bnjax.stats import Interval
 
 PREFIX = 'probe/'
 FIRST = (
     'seeds at the first step, before any update: neither the optimizer nor how far the '
     'loss has fallen has a part in it'
 )
-OF_ACTIVATIONS = ('activation_', 'zero_')
+AT_FIRST = ('gradient_norm', 'gradient_spectral_norm')
+# Sizes that differ by orders of magnitude between layers or arms.
+MAGNITUDES = (
+    *('_norm', '_change', '_drift', '_shift', '_gap', '_min'),
+    *('gradient_along_step', 'smoothness_along_step'),
+)
+ALONG = '_along_step'  # measured at shares of a step, in place of layers
+OF_ACTIVATIONS = ('activation_', 'zero_', 'dead_', 'middle_')
 TAKEN = (
     ' Activations are taken after the nonlinearity, and before a batch norm placed '
     'after it.'
@@ -52,20 +60,25 @@ def view(probe: str) -> View:
     """
     return View(
         label=probe.replace('_', ' '),
-        first=probe.startswith('gradient_'),
-        log=probe.endswith('_norm'),
+        first=probe in AT_FIRST,
+        log=probe.endswith(MAGNITUDES) and probe != 'norm_shift',
     )
 
 
 def probe_pictures(comparison: Comparison) -> list[Picture]:
     """A picture of every probe that was recorded."""
+    return [by_layer(comparison, name) for name in recorded(comparison)]
+
+
+def recorded(comparison: Comparison) -> list[str]:
+    """The names of the probes of a sweep."""
     names = dict.fromkeys(
         name.removeprefix(PREFIX)
         for record in comparison.records
         for name in record.curves
         if name.startswith(PREFIX)
     )
-    return [by_layer(comparison, name) for name in names]
+    return list(names)
 
 
 def by_layer(comparison: Comparison, probe: str) -> Picture:
@@ -85,16 +98,17 @@ def by_layer(comparison: Comparison, probe: str) -> Picture:
         axes.set_title(drawing.plain(group_place(comparison, group)))
         if log:
             axes.set_yscale('log')
+    along = 'share of the step' if probe.endswith(ALONG) else 'layer'
     drawing.label_left(panels, label)
     if comparison.field is not None:
         arm_legend(figure, comparison)
     when = ' at the first step' if first else each_at_best(comparison)
     return Picture(
         probe,
-        f'{label.capitalize()} by layer{when}',
+        f'{label.capitalize()} by {along}{when}',
         figure,
         f'{_averaged(probe)}{_where(comparison, chosen)}{subset(comparison.groups)}',
-        f'Lines of {label} by layer in depth order, one for each arm.',
+        f'Lines of {label} by {along} in ascending order, one for each arm.',
     )
 
 

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
+from bnjax.comparison import Comparison
 from bnjax.report import drawing
 from bnjax.report.wording import arm_name, pair_name, tuned_names
-from bnjax.stats import Comparison
 
 MOST_PANELS = 12
+MOST_ROWS = 40
 BAND = '95 % t-interval over seeds'
 
 
@@ -30,7 +31,7 @@ def arm_legend(figure: Figure, comparison: Comparison, **kind: bool) -> None:
 
 def pair_legend(figure: Figure, comparison: Comparison) -> None:
     """An arm's difference to the baseline has the colour of the arm."""
-    labels = [pair_name(comparison, *pair) for pair in comparison.pairs]
+    labels = [pair_name(comparison, *pair) for pair in comparison.pairs[:MOST_ROWS]]
     drawing.legend(figure, labels, first=1, lines=False)
 
 

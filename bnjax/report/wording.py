@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bnjax.comparison import Comparison, Contrast
 from bnjax.records import Record
-from bnjax.stats import Comparison, Interval
+from bnjax.stats import LEVEL, Interval, alike
 
 PLACEMENTS = {
     'none': 'no BN',
@@ -16,7 +17,6 @@ TRAIN = (
     'Train values are means over the steps of an epoch, in training mode, while the '
     'weights move; the others are of the weights at its end.'
 )
-ALIKE = 1e-9  # the width of an interval that only rounding keeps from 0
 
 
 def short_names(fields: Sequence[str]) -> dict[str, str]:
@@ -50,7 +50,7 @@ def signed(difference: Interval) -> str:
     """A difference with its interval, '+0.012 [+0.004, +0.020]'."""
     if difference.n < 2:
         return f'{difference.mean:+z.3f} (n=1)' if difference.n else 'missing'
-    if difference.high - difference.low < ALIKE:
+    if alike(difference):
         return f'{difference.mean:+z.3f} ({difference.n} seeds alike)'
     digits = _digits(difference)
     mean, low, high = (f'{value:+z.{digits}f}' for value in difference[:3])
@@ -63,6 +63,30 @@ def _digits(difference: Interval) -> int:
     if nearest == 0:
         return 3
     return next((d for d in (3, 4, 5) if round(nearest, d)), 6)
+
+
+def probability(p: float) -> str:
+    """A p-value, 'p = 0.012', with digits enough for the side of 0.05 it is on."""
+    if p < 0.001:
+        return 'p < 0.001'
+    sides = (d for d in (2, 3, 4, 5) if (round(p, d) < LEVEL) == (p < LEVEL))
+    digits = max(next(sides, 6), 2 if p > 0.1 else 3)
+    return f'p = {p:.{digits}f}'
+
+
+def tested(contrast: Contrast) -> str:
+    """A difference with its interval and p-value, which one seed does not allow."""
+    number = signed(contrast.difference)
+    known = contrast.difference.n > 1
+    return f'{number}, {probability(contrast.p)}' if known else number
+
+
+def judged(contrast: Contrast) -> str:
+    """A difference with its interval, verdict and p-value, as far as there are any."""
+    number = signed(contrast.difference)
+    known = contrast.difference.n > 1
+    said = f'{contrast.verdict}, {probability(contrast.p)}'
+    return f'{number} {said}' if known else number
 
 
 def count_status(records: Sequence[Record], status: str) -> int:
