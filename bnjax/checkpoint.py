@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from flax import serialization
 
 from bnjax.program import Numbers, Snapshot
@@ -65,7 +64,7 @@ def read(path: pathlib.Path, like: Any) -> Checkpoint | None:
             raise ValueError('its content is not what was written')
         kept = serialization.msgpack_restore(content)
         state = serialization.from_state_dict(like, kept['state'])
-        if jax.tree.map(np.shape, state) != jax.tree.map(lambda a: a.shape, like):
+        if jax.tree.map(_kind, state) != jax.tree.map(_kind, like):
             raise ValueError('it is of another program')
     except (ValueError, KeyError) as error:
         raise DamagedError(
@@ -73,3 +72,7 @@ def read(path: pathlib.Path, like: Any) -> Checkpoint | None:
         ) from error
     trials = dict(zip(kept['trials'], kept['numbers'], strict=True))
     return Checkpoint(trials, kept['seconds'], Snapshot(state, list(kept['logs'])))
+
+
+def _kind(array: Any) -> str:
+    return f'{array.dtype}{list(array.shape)}'

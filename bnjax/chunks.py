@@ -1,5 +1,6 @@
 """The trials of one program, a chunk after another, from where they were kept."""
 
+import functools
 import itertools
 import pathlib
 import time
@@ -44,8 +45,10 @@ def run(
     wanted = {trial.id: trial for trial in group}
     for chunk, begun in _chunks(wanted, compiled, place, tell):
         own = [wanted[trial] for trial in chunk if trial in wanted]
+        note = f'{compiled.memory / 1e6:,.0f} MB'
+        told = functools.partial(tell, chunk=len(own), note=note)
         try:
-            logs, seconds = _train(compiled, chunk, begun, place, every, tell)
+            logs, seconds = _train(compiled, chunk, begun, place, every, told)
             finished = [
                 outcome.record(trial, logs[trial.id], compiled.steps, seconds)
                 for trial in own
@@ -88,7 +91,7 @@ def _train(
     begun: Checkpoint | None,
     place: pathlib.Path,
     every: int,
-    tell: Callable[..., None],
+    tell: Callable[[float], None],
 ) -> tuple[dict[str, list[dict]], float]:
     """Trains a chunk, and keeps it now and then and when told to end.
 
@@ -110,7 +113,7 @@ def _train(
             keep(snapshot)
             kept = time.perf_counter()
         try:
-            tell(share, len(chunk), f'{compiled.memory / 1e9:.1g} GB')
+            tell(share)
         except KeyboardInterrupt:
             keep(snapshot)
             raise

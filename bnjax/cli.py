@@ -26,6 +26,10 @@ USAGE = """\
 usage: python train.py --config=FILE[:ARGUMENT] [--workdir=DIR] [--data_dir=DIR]
                        [--config.FIELD=VALUE ...] [--quiet]
 """
+ANEW = (
+    'is damaged: the widths of its programs are chosen anew, so that the last bits of '
+    'new trials may be others'
+)
 GOES_ON = 'the same command goes on from here'
 
 
@@ -67,10 +71,11 @@ def _status(arguments: Sequence[str]) -> int:
         print(f'{name}: {line}{hint if unknown else ""}', file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno in (None, errno.EPIPE):
+        if error.errno == errno.EPIPE:
             raise
         place = error.filename2 or error.filename or 'the disk'
-        print(f'{place}: {error.strerror}; mend it, then {GOES_ON}', file=sys.stderr)
+        reason = error.strerror or error
+        print(f'{place}: {reason}; mend it, then {GOES_ON}', file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f'interrupted: {GOES_ON}', file=sys.stderr)
@@ -92,8 +97,7 @@ def _main(arguments: Sequence[str]) -> int:
     execution.check_device()
     asked = study.load(known.config, pins)
     workdir = pathlib.Path(known.workdir or f'runs/{asked.name}')
-    # The page is UTF-8, which has no letter for some bytes of a path.
-    command = shlex.join(['python', *arguments]).encode(errors='replace').decode()
+    command = shlex.join(['python', *arguments])
     return _run(asked, workdir, known.data_dir, command, known.quiet)
 
 
@@ -109,9 +113,13 @@ def _run(
     from bnjax.progress import Terminal, shown
 
     datasets = sweep.load_data(asked, data_dir)
-    begun = records.read_config(workdir)
-    plan = execution.plan(sweep.groups(asked.trials), begun)
+    groups = sweep.groups(asked.trials)
+    execution.plan(groups, _begun(workdir))  # refused before anything is written
     with records.opened(workdir):
+        begun = _begun(workdir)
+        plan = execution.plan(groups, begun)
+        if not begun and (workdir / 'config.json').exists():
+            print(f'{workdir}/config.json {ANEW}', file=sys.stderr)
         notes = execution.environment(begun) | {'command': command}
         if change := study.changed(begun, asked):
             print(change, file=sys.stderr)
@@ -136,6 +144,14 @@ def _run(
         out.print(line)
     out.print(f'report: {page}', soft_wrap=True)
     return _verdict(finished)
+
+
+def _begun(workdir: pathlib.Path) -> dict[str, Any]:
+    """The config.json of an earlier run; nothing where it is damaged, too."""
+    try:
+        return records.read_config(workdir)
+    except records.DamagedError:
+        return {}
 
 
 def _verdict(finished: Sequence[records.Record]) -> int:

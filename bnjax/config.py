@@ -179,7 +179,8 @@ class Optimizer:
 class Probes:
     names: tuple[str, ...] = _field(
         (),
-        'what is measured by layer',
+        'what is measured, by layer on the sampled steps; reestimated_scores: the '
+        'accuracy and loss with re-estimated statistics, at each epoch',
         choices=NAMES,
     )
     every: int = _field(

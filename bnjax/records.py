@@ -129,11 +129,18 @@ def _digest(fields: Mapping[str, Any], curves: bytes) -> str:
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any]:
-    """The config.json of an earlier run; empty where there is none."""
+    """The config.json of an earlier run; empty where there is none.
+
+    Raises:
+      DamagedError: it is cut short or edited.
+    """
+    path = workdir / 'config.json'
     try:
-        return dict(json.loads((workdir / 'config.json').read_text()))
-    except (OSError, ValueError, TypeError, RecursionError):
+        return dict(json.loads(path.read_text()))
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise DamagedError(f'{path} is damaged ({error})') from error
 
 
 def write_csv(
@@ -207,6 +214,7 @@ def opened(workdir: pathlib.Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         # What a killed process was writing.
-        for unfinished in workdir.rglob(f'{_UNFINISHED}*'):
-            unfinished.unlink(missing_ok=True)
+        for directory in (workdir, *(workdir / name for name in DIRECTORIES)):
+            for unfinished in directory.glob(f'{_UNFINISHED}*'):
+                unfinished.unlink(missing_ok=True)
         yield

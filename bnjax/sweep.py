@@ -74,6 +74,9 @@ def run(
     missing = [t for t in study.trials if t.id not in finished]
     before = len(finished)
     ended = collections.Counter(record.status for record in finished.values())
+    for static in groups(study.trials).keys() - groups(missing).keys():
+        # Killed when its last trial had just been written.
+        _kept(workdir, static).unlink(missing_ok=True)
     for static, group in groups(missing).items():
         fields = dict(static)
         arm = ' '.join(str(fields[n]) for n in study.swept if n in fields)
@@ -99,13 +102,18 @@ def run(
             report(Progress(*so_far, (epoch * per_epoch, steps), message))
 
         planned = execution.planned(static, plan)
-        place = workdir / 'checkpoints' / f'{records.identity(fields)}.msgpack'
+        place = _kept(workdir, static)
         for record in chunks.run(planned, group, dataset, place, tell):
             records.write(workdir, record)
             finished[record.trial] = record
             ended[record.status] += 1
         tell()
     return [finished[trial.id] for trial in study.trials]
+
+
+def _kept(workdir: pathlib.Path, static: program.Static) -> pathlib.Path:
+    """Where a chunk of a program is kept."""
+    return workdir / 'checkpoints' / f'{records.identity(dict(static))}.msgpack'
 
 
 def _finished(

@@ -75,6 +75,7 @@ def attack(config, directory, kills, rng):
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            assert process.returncode in (0, -signal.SIGKILL), process.returncode
             after = finished(killed)
             lost += len(before.keys() - after.keys())
             repeated += sum(after.get(name, at) != at for name, at in before.items())

@@ -152,14 +152,6 @@ def test_damaged_records_are_trained_again(again, finished):
         assert old | {'seconds': ''} == new | {'seconds': ''}
 
 
-@pytest.mark.parametrize(
-    'text', ['', '[]', '{"programs": null}', '{"programs": {"a": {"width": 0}}}']
-)
-def test_a_damaged_config_json_is_no_traceback(again, text):
-    (again / 'config.json').write_text(text)
-    assert main(ARGUMENTS) in (0, 2)
-
-
 def test_an_image_too_small_for_the_network_is_refused_before_anything_runs(
     here, capsys
 ):

@@ -15,6 +15,7 @@ CASES = pytest.mark.parametrize(
         (3, 5, 4, 2, 3, 2),
         (7, 4, 4, 1, 5, 2),
         (1, 1, 1, 3, 2, 1),
+        (2, 6, 6, 1, 2, 3),
         (2, 1, 7, 3, 2, 2),
         (6, 64, 64, 24, 4, 1),  # more than a block of images
     ],

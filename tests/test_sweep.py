@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import time
 
 import numpy as np
@@ -265,7 +266,7 @@ def test_the_memory_of_a_program_is_said_before_it_runs(tmp_path):
     said = []
     run(tmp_path, {}, report=said.append)
     assert [p.running.partition(' (')[2] for p in said][:1] == ['compiling)']
-    assert said[1].running.endswith(' GB)') and said[1].gained == 0
+    assert re.search(r' \(\d[\d,]* MB\)$', said[1].running) and said[1].gained == 0
 
 
 @pytest.fixture
@@ -314,6 +315,8 @@ def test_a_chunk_with_trials_no_longer_asked_for_goes_on_for_the_others(tmp_path
     told = []
     found = run(tmp_path / 'some', *changes[1:], report=told.append)
     assert told[1].share > 0, 'it goes on'
+    shares = [progress.share for progress in told]
+    assert shares == sorted(shares) and shares[-1] == 1
     assert all(map(same, found, run(tmp_path / 'whole', *changes)[1:]))
 
 

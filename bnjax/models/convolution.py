@@ -67,13 +67,11 @@ def _convolution(
     x: jax.Array, kernel: jax.Array, stride: int = 1, dilation: int = 1
 ) -> jax.Array:
     """Of ``x`` with zeros between its pixels, and so many around that none is lost."""
-    _, h, w, _ = x.shape
-    after = 1 if dilation == 1 else 2
     return lax.conv_general_dilated(
         x,
         kernel,
         window_strides=(stride, stride),
-        padding=((1, after), (1, after)),
+        padding=((1, dilation), (1, dilation)),
         lhs_dilation=(dilation, dilation),
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )

@@ -66,7 +66,8 @@ def write(
         notes=notes,
     )
     path = workdir / 'report.html'
-    write_atomically(path, text.encode())
+    # UTF-8 has no letter for some bytes of a path.
+    write_atomically(path, text.encode(errors='replace'))
     return path
 
 

@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'{parser.prog}: {error}', file=sys.stderr)
         return 2
     except OSError as error:
-        reason = f'{known.output} cannot be written ({error.strerror})'
+        reason = f'{known.output} cannot be written ({error.strerror or error})'
         print(f'{parser.prog}: {reason}; give another --output', file=sys.stderr)
         return 2
     return 0
@@ -52,7 +52,7 @@ def _compare(directories: Sequence[str], output: pathlib.Path) -> None:
         answer=conclude(comparison),
         notes=found.notes,
     )
-    write_atomically(output, text.encode())
+    write_atomically(output, text.encode(errors='replace'))
     out = Console(highlight=False, markup=False)
     out.print(summary(found.records, found.swept))
     for line in headlines(found.records, found.swept):

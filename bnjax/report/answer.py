@@ -196,7 +196,7 @@ def _unseen(contrasts: Sequence[Contrast]) -> list[str]:
         return []
     return [
         f'Where no difference was seen, one of {WORTH:g} would take {_range(known)} '
-        'seeds (80 % power).'
+        'seeds (80 % power, in a test by itself).'
     ]
 
 

@@ -88,13 +88,13 @@ def _few(comparison: Comparison) -> tuple[Comparison, str]:
 def own_best(comparison: Comparison) -> Picture | None:
     """Every pair of arms, each at its own best setting, with numbers."""
     every = at_own_best(comparison)
-    contrasts = every[:MOST_ROWS]
+    pairs = comparison.pairs[:MOST_ROWS]
+    contrasts = [c for c in every if (c.arm, c.against) in pairs][:MOST_ROWS]
     if not contrasts:
         return None
     groups = list(dict.fromkeys(c.where for c in contrasts))
     figure = Figure((drawing.WIDTH, 1.2 + 0.3 * len(contrasts)), layout='constrained')
     axes = figure.subplots()
-    pairs = comparison.pairs[:MOST_ROWS]
     offsets = drawing.dodge(len(pairs), 0.8)
     for contrast in contrasts:
         at = pairs.index((contrast.arm, contrast.against))

@@ -87,7 +87,10 @@ def _names(paths: Sequence[pathlib.Path]) -> list[str]:
 
 
 def _read(name: str, path: pathlib.Path) -> Run:
-    config = records.read_config(path)
+    try:
+        config = records.read_config(path)
+    except records.DamagedError as error:
+        raise UserError(f'{error}; train.py with this --workdir mends it') from error
     trials, swept = config.get('trials'), config.get('swept')
     if not isinstance(trials, dict) or not isinstance(swept, list):
         state = 'does not exist' if not path.exists() else 'is no work directory'
@@ -127,9 +130,14 @@ def _with(record: Record, fields: Mapping[str, Any]) -> Record:
 
 
 def _ambiguous(found: Sequence[Record], swept: Sequence[str]) -> bool:
-    """Whether two trials have the same seed and swept fields."""
-    keys = {tuple(r.config[name] for name in (*swept, 'seed')) for r in found}
-    return len(keys) < len(found)
+    """Whether trials that the swept fields do not tell apart differ in another."""
+    others: dict[tuple[Any, ...], str] = {}
+    for r in found:
+        key = tuple(r.config[name] for name in swept)
+        rest = {k: v for k, v in r.config.items() if k not in (*swept, 'seed')}
+        if others.setdefault(key, records.identity(rest)) != records.identity(rest):
+            return True
+    return False
 
 
 def _notes(runs: Sequence[Run], swept: Sequence[str]) -> dict[str, str]:
