@@ -1,6 +1,5 @@
 """What several test files share."""
 
-import importlib.metadata
 import importlib.util
 import os
 from pathlib import Path
@@ -8,12 +7,10 @@ from pathlib import Path
 import browser
 import pytest
 
-# Most of the suite's time goes into compiling, which this shortens. Later versions of
-# XLA lack the second flag, and end a process that names it.
-COMPILING = ['--xla_backend_optimization_level=1']
-if importlib.metadata.version('jaxlib').startswith('0.10.'):
-    COMPILING += ['--xla_cpu_use_fusion_emitters=false']
-os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *COMPILING])
+# Most of the suite's time goes into compiling, which this shortens.
+os.environ['XLA_FLAGS'] = ' '.join(
+    (os.environ.get('XLA_FLAGS', ''), '--xla_backend_optimization_level=1')
+).strip()
 # A suite that found its programs compiled would not see what compiles.
 os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
 # torch is no dependency: these compare with it where it is.

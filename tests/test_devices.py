@@ -16,7 +16,8 @@ MESHES = {'data': [1, 4], 'trial': [4, 1], 'both': [2, 2], 'some': [2, 1]}
 @pytest.fixture(scope='module')
 def four_devices():
     environment = os.environ | {
-        'XLA_FLAGS': '--xla_force_host_platform_device_count=4',
+        'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} '
+        '--xla_force_host_platform_device_count=4',
         'JAX_PLATFORMS': 'cpu',
         'PYTHONPATH': os.pathsep.join(filter(None, sys.path)),
     }
