@@ -137,8 +137,8 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     path = workdir / 'config.json'
     try:
         return dict(json.loads(path.read_text()))
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
+    except OSError:
+        return {}  # whoever writes there says why it cannot
     except (ValueError, TypeError, RecursionError) as error:
         raise DamagedError(f'{path} is damaged ({error})') from error
 

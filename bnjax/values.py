@@ -75,8 +75,9 @@ def _is_activation(name: str) -> bool:
     shapes = [jax.ShapeDtypeStruct(shape, 'float32') for shape in ((), (2,))]
     try:  # softmax fails on a scalar, logsumexp reduces a vector, log1mexp wants x > 0
         function = getattr(jax.nn, name)
-        each = [jax.eval_shape(function, shape) for shape in shapes] == shapes
-        return each and bool(np.isfinite(function(np.array([-1.0, 1.0], 'f4'))).all())
+        each = [jax.eval_shape(function, shape) for shape in shapes]
+        alike = all(a.shape == b.shape for a, b in zip(each, shapes, strict=True))
+        return alike and bool(np.isfinite(function(np.array([-1.0, 1.0], 'f4'))).all())
     except Exception:
         return False  # it wants other arguments, so it is no activation
 
