@@ -136,9 +136,8 @@ def read_config(workdir: pathlib.Path) -> dict[str, Any]:
     """
     path = workdir / 'config.json'
     try:
-        return dict(json.loads(path.read_text()))
-    except OSError:
-        return {}  # whoever writes there says why it cannot
+        # Not path.exists(), which raises where a name is too long.
+        return dict(json.loads(path.read_text())) if os.path.exists(path) else {}
     except (ValueError, TypeError, RecursionError) as error:
         raise DamagedError(f'{path} is damaged ({error})') from error
 
