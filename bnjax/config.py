@@ -36,6 +36,15 @@ def _field(
     )
 
 
+# Of jax.nn, those that map each number to a number by itself.
+ACTIVATIONS = (
+    *('celu', 'elu', 'gelu', 'hard_sigmoid', 'hard_silu', 'hard_swish', 'hard_tanh'),
+    *('identity', 'leaky_relu', 'log_sigmoid', 'mish', 'relu', 'relu6', 'selu'),
+    *('sigmoid', 'silu', 'soft_sign', 'softplus', 'sparse_plus', 'sparse_sigmoid'),
+    *('squareplus', 'swish', 'tanh'),
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Data:
     name: str = _field(
@@ -101,8 +110,9 @@ class Model:
     )
     activation: str = _field(
         'relu',
-        'an elementwise function of jax.nn, where leaky_relu has slope 0.01; darknet '
-        '(slope 0.1), rnn and lstm have their own',
+        'a function of jax.nn, where leaky_relu has slope 0.01; darknet (slope 0.1), '
+        'rnn and lstm have their own',
+        choices=ACTIVATIONS,
         of=('mlp', 'cnn', 'resnet'),
     )
     placement: str = _field(

@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-import functools
 import math
 import operator
 from collections.abc import Callable, Mapping
@@ -44,8 +43,6 @@ def checked(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> An
         expected = WORDS.get(kind, 'true or false')
         raise UserError(f'{name}={value!r} must be {expected}')
     choices = metadata['choices']
-    if name == 'model.activation' and not _is_activation(value):
-        choices = activations()
     if choices and value not in choices:
         hint = suggestion(value, choices)
         raise UserError(f'{name}={value!r} must be one of {", ".join(choices)}{hint}')
@@ -59,27 +56,6 @@ def checked(name: str, value: Any, kind: Any, metadata: Mapping[str, Any]) -> An
 def _in_float32(value: float) -> float:
     with np.errstate(over='ignore', under='ignore'):
         return float(np.float32(value))
-
-
-def activations() -> tuple[str, ...]:
-    """The functions of ``jax.nn`` that map each number to a number by itself."""
-    import jax
-
-    return tuple(name for name in dir(jax.nn) if _is_activation(name))
-
-
-@functools.cache
-def _is_activation(name: str) -> bool:
-    import jax
-
-    shapes = [jax.ShapeDtypeStruct(shape, 'float32') for shape in ((), (2,))]
-    try:  # softmax fails on a scalar, logsumexp reduces a vector, log1mexp wants x > 0
-        function = getattr(jax.nn, name)
-        each = [jax.eval_shape(function, shape) for shape in shapes]
-        alike = all(a.shape == b.shape for a, b in zip(each, shapes, strict=True))
-        return alike and bool(np.isfinite(function(np.array([-1.0, 1.0], 'f4'))).all())
-    except Exception:
-        return False  # it wants other arguments, so it is no activation
 
 
 def suggestion(value: Any, known: Any) -> str:

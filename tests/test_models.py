@@ -22,9 +22,9 @@ from networks import (
 )
 
 from bnjax import config, execution
+from bnjax.config import ACTIVATIONS
 from bnjax.models import NETWORKS, Network, network
 from bnjax.population import update_layers
-from bnjax.values import activations
 
 nearly = functools.partial(close, rtol=1e-4)
 each_network = pytest.mark.parametrize('name', list(SIZES))
@@ -212,7 +212,7 @@ def test_every_activation_trains():
 
             return jax.grad(loss_of)(params)
 
-        return {activation: of(activation) for activation in activations()}
+        return {activation: of(activation) for activation in ACTIVATIONS}
 
     net = network(config.Model(features=(4,)), classes=2)
     for activation, tree in gradients(net.init(KEY, x, False)['params']).items():
