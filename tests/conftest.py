@@ -25,3 +25,21 @@ def needs_tfds(name: str) -> pytest.MarkDecorator:
     there = root and any(Path(root).glob(f'{name}/*/dataset_info.json'))
     reason = f'needs {name} in the directory that TFDS_DATA_DIR names'
     return pytest.mark.skipif(not there, reason=reason)
+
+
+@pytest.fixture(scope='module')
+def compiled_once():
+    """Saves time: what one test compiled, the next takes."""
+    # Not above: JAX reads the settings there when it is imported.
+    from bnjax import program
+
+    made, compile_program = {}, program.compile_program
+
+    def remember(static, numbers, data):
+        if static not in made:
+            made[static] = compile_program(static, numbers, data)
+        return made[static]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, 'compile_program', remember)
+        yield

@@ -12,32 +12,15 @@ import time
 
 import numpy as np
 import pytest
+from commands import ARGUMENTS, TINY, TRAIN
 
 from bnjax import program, records
 from bnjax.cli import main
 from bnjax.records import METRICS
 
 TESTS = str(pathlib.Path(__file__).parent)
-TRAIN = str(pathlib.Path(__file__).parents[1] / 'train.py')
-TINY = """\
-'''Does the place matter?
 
-More of it.
-'''
-from bnjax import config
-
-def get_config():
-    fields = config.defaults()
-    fields.model.features = (8,)
-    fields.epochs = 1
-    return fields
-
-def sweep(add):
-    for placement in ('none', 'before'):
-        for seed in (0, 1):
-            add(**{'model.placement': placement, 'seed': seed})
-"""
-ARGUMENTS = ('train.py', '--config=tiny.py', '--workdir=work')
+pytestmark = pytest.mark.usefixtures('compiled_once')
 
 
 @pytest.fixture
@@ -47,21 +30,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, 'dont_write_bytecode', True)
     (tmp_path / 'tiny.py').write_text(TINY)
     return tmp_path
-
-
-@pytest.fixture(autouse=True, scope='module')
-def compiled_once():
-    """Saves time: what one test compiled, the next takes."""
-    made, compile_program = {}, program.compile_program
-
-    def remember(static, numbers, data):
-        if static not in made:
-            made[static] = compile_program(static, numbers, data)
-        return made[static]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, 'compile_program', remember)
-        yield
 
 
 @pytest.fixture(scope='module')

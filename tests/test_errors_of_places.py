@@ -14,8 +14,10 @@ import jax
 import pytest
 from commands import ARGUMENTS, TRAIN, enter, refusal
 
-from bnjax import execution, program
+from bnjax import execution
 from bnjax.cli import main
+
+pytestmark = pytest.mark.usefixtures('compiled_once')
 
 
 @pytest.fixture
@@ -24,21 +26,6 @@ def here(tmp_path, monkeypatch):
 
 
 # The work directory
-
-
-@pytest.fixture(autouse=True, scope='module')
-def compiled_once():
-    """Saves time: what one test compiled, the next takes."""
-    made, compile_program = {}, program.compile_program
-
-    def remember(static, numbers, data):
-        if static not in made:
-            made[static] = compile_program(static, numbers, data)
-        return made[static]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, 'compile_program', remember)
-        yield
 
 
 @pytest.fixture(scope='module')

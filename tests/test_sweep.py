@@ -23,6 +23,8 @@ TINY = {
     'execution.width': WIDTH,
 }
 
+pytestmark = pytest.mark.usefixtures('compiled_once')
+
 
 def study(*changes):
     """What a config file with these calls of ``add`` asks for."""
@@ -59,21 +61,6 @@ def same(a, b):
     rest = {'curves': {}, 'metrics': {}, 'seconds': 0.0}
     assert dataclasses.replace(a, **rest) == dataclasses.replace(b, **rest)
     return True
-
-
-@pytest.fixture(autouse=True, scope='module')
-def compiled_once():
-    """Saves time: what one test compiled, the next takes."""
-    made, compile_program = {}, program.compile_program
-
-    def remember(static, numbers, data):
-        if static not in made:
-            made[static] = compile_program(static, numbers, data)
-        return made[static]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(program, 'compile_program', remember)
-        yield
 
 
 @pytest.fixture(scope='module')
