@@ -1,0 +1,94 @@
+"""Does batch norm help a recurrent network, and with which statistics?
+
+Shows: 64 tanh units that read the images of MNIST row by row, 28 steps, with orthogonal
+initial weights, Adam, batches of 100. No norm; batch norm before the tanh with running
+statistics of each time step or shared by all, its scale 0.1 or 1 at first; layer norm.
+Five learning rates half a decade apart with two seeds for 400 steps; then ten other
+seeds for 1600 steps, each arm at its best rate by validation.
+Settles: S31.
+Takes: about 7 minutes on two CPU cores. Needs MNIST as TFDS prepares it.
+Command: python -m bnjax.claims run S31
+"""
+
+from matplotlib.figure import Figure
+
+from bnjax import config
+from bnjax.results import accuracy
+from bnjax.verdict import Verdict, above
+
+NONE, PER_STEP = 'none', 'each step, scale 0.1'
+ARMS = {  # placement, norm, statistics, scale at first in tenths
+    NONE: ('none', 'batch', 'shared', 1.0),
+    PER_STEP: ('before', 'batch', 'per_step', 1.0),
+    'each step, scale 1': ('before', 'batch', 'per_step', 10.0),
+    'shared, scale 0.1': ('before', 'batch', 'shared', 1.0),
+    'shared, scale 1': ('before', 'batch', 'shared', 10.0),
+    'layer norm, scale 1': ('before', 'layer', 'shared', 10.0),
+}
+FIELDS = 'model.placement', 'model.norm', 'model.statistics', 'model.scale'
+RATES = 3e-4, 1e-3, 3e-3, 1e-2, 3e-2
+TUNING, FINAL = 400, 1600
+POINT = 0.003  # 0.3 points of accuracy
+
+
+def get_config(arg=None):
+    fields = config.defaults()
+    fields.seed = int(arg or 0)
+    fields.data.name = 'mnist'
+    fields.data.images = 40_000
+    fields.model.name = 'rnn'
+    fields.model.features = (64,)
+    fields.model.init = 'orthogonal'
+    fields.optimizer.name = 'adam'
+    fields.batch_size = 100
+    fields.steps = TUNING
+    return fields
+
+
+def arm(name):
+    return dict(zip(FIELDS, ARMS[name], strict=True))
+
+
+def sweep(add, fields):
+    for name in ARMS:
+        for rate in RATES:
+            for seed in (fields.seed, fields.seed + 1):
+                own = {'optimizer.learning_rate': rate, 'seed': seed}
+                add(**arm(name), **own)
+
+
+def refine(add, results):
+    first = min(results.values_of('seed')) + 10
+    for name in ARMS:
+        rate = results.where(**arm(name), steps=TUNING).best()
+        for seed in range(first, first + 10):
+            own = {'optimizer.learning_rate': rate, 'seed': seed}
+            add(**arm(name), **own, steps=FINAL)
+
+
+def final(results, name):
+    return results.where(**arm(name), steps=FINAL)
+
+
+def verdict(results):
+    gain = final(results, PER_STEP).difference(final(results, NONE), accuracy)
+    effect = (
+        'test accuracy of a recurrent network, batch norm with statistics of each time '
+        'step - none'
+    )
+    return [Verdict('S31', above(gain, POINT), effect, gain, (POINT,))]
+
+
+def figure(results):
+    """Test accuracy of each arm, with 95 % intervals over seeds."""
+    shown = Figure(figsize=(8, 3.5), layout='constrained')
+    axes = shown.subplots()
+    means = [final(results, name).mean(accuracy) for name in ARMS]
+    reach = [mean.high - mean.mean for mean in means]
+    middle, places = [mean.mean for mean in means], range(len(ARMS))
+    axes.errorbar(middle, places, xerr=reach, fmt='o', color='#0072B2', capsize=3)
+    axes.set_yticks(places, list(ARMS))
+    axes.invert_yaxis()
+    axes.set_xlabel('test accuracy, 95 % intervals')
+    axes.grid(axis='x', alpha=0.3)
+    return shown
