@@ -34,7 +34,7 @@ CONVOLUTIONAL = {
     'optimizer.momentum': 0.9,
     'batch_size': 32,
 }
-RATES_OF_IT = 0.01, 0.03, 0.1, 0.3
+RATES_OF_IT = 0.03, 0.1, 0.3, 1.0
 TUNING_OF_IT, FINAL_OF_IT = 200, 400
 POINT = 0.002  # 0.2 points of accuracy
 

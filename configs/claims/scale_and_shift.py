@@ -21,15 +21,7 @@ from bnjax import config
 from bnjax.records import variables_of
 from bnjax.results import accuracy, log_steps_to
 from bnjax.stats import interval
-from bnjax.verdict import (
-    REFUTED,
-    UNDECIDED,
-    Verdict,
-    above,
-    at_least,
-    below,
-    every,
-)
+from bnjax.verdict import REFUTED, UNDECIDED, Verdict, above, at_least, below, every
 
 BOTH, SCALE, SHIFT, NEITHER = 'both', 'scale', 'shift', 'neither'
 LEARNED = BOTH, SCALE, SHIFT, NEITHER
