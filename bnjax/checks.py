@@ -104,7 +104,8 @@ def _check_number(
         raise TypeError(f'{name}={value!r} must be a number {meaning}')
     if jnp.shape(value):
         raise ValueError(f'{name} of shape {jnp.shape(value)} must be one number')
-    if not isinstance(value, jax.core.Tracer) and not fits(value):
+    # A number before it is compared, for under jit the comparison would be traced.
+    if not isinstance(value, jax.core.Tracer) and not fits(float(value)):
         raise ValueError(f'{name}={value} must be a number {meaning}')
 
 

@@ -6,6 +6,8 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import jax
+
 from bnjax import checkpoint, execution, outcome, program
 from bnjax.checkpoint import Checkpoint
 from bnjax.data import Dataset
@@ -48,9 +50,10 @@ def run(
         note = f'{compiled.memory / 1e6:,.0f} MB'
         told = functools.partial(tell, chunk=len(own), note=note)
         try:
-            logs, seconds = _train(compiled, chunk, begun, place, every, told)
+            ended, seconds = _train(compiled, chunk, begun, place, every, told)
+            trained = _by_trial(ended, chunk)
             finished = [
-                outcome.record(trial, logs[trial.id], compiled.steps, seconds)
+                outcome.record(trial, *trained[trial.id], compiled.steps, seconds)
                 for trial in own
             ]
         except OSError:
@@ -92,11 +95,11 @@ def _train(
     place: pathlib.Path,
     every: int,
     tell: Callable[[float], None],
-) -> tuple[dict[str, list[dict]], float]:
+) -> tuple[program.Snapshot, float]:
     """Trains a chunk, and keeps it now and then and when told to end.
 
     Returns:
-      By trial the logs of its epochs, and the seconds that each took.
+      Where it ended, and the seconds that each trial took.
     """
     earlier, resumed = (begun.seconds, begun.snapshot) if begun else (0.0, None)
     start = kept = time.perf_counter()
@@ -118,6 +121,14 @@ def _train(
             keep(snapshot)
             raise
     seconds = earlier + time.perf_counter() - start
-    by_epoch = [program.by_trial(log, len(chunk)) for log in snapshot.logs]
-    logs = zip(*by_epoch, strict=True)
-    return dict(zip(chunk, map(list, logs), strict=True)), seconds / len(chunk)
+    return snapshot, seconds / len(chunk)
+
+
+def _by_trial(
+    ended: program.Snapshot, chunk: Mapping[str, program.Numbers]
+) -> dict[str, tuple[list[dict], dict]]:
+    """The logs of each trial's epochs, and its last state."""
+    by_epoch = [program.by_trial(log, len(chunk)) for log in ended.logs]
+    states = program.by_trial(jax.device_get(ended.state._asdict()), len(chunk))
+    logs = map(list, zip(*by_epoch, strict=True))
+    return dict(zip(chunk, zip(logs, states, strict=True), strict=True))

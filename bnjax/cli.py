@@ -14,7 +14,7 @@ import pathlib
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -109,41 +109,76 @@ def _run(
     quiet: bool,
 ) -> int:
     os.environ['MPLBACKEND'] = 'agg'  # without a window, whatever it was
-    from bnjax import execution, report, sweep
-    from bnjax.progress import Terminal, shown
+    from bnjax import execution, sweep
 
     datasets = sweep.load_data(asked, data_dir)
     groups = sweep.groups(asked.trials)
     execution.plan(groups, _begun(workdir))  # refused before anything is written
     with records.opened(workdir):
         begun = _begun(workdir)
-        plan = execution.plan(groups, begun)
         if not begun and (workdir / 'config.json').exists():
             print(f'{workdir}/config.json {ANEW}', file=sys.stderr)
-        notes = execution.environment(begun) | {'command': command}
         if change := study.changed(begun, asked):
             print(change, file=sys.stderr)
-        asked_for = {'programs': plan, **study.summary(asked)}
-        records.write_json(workdir / 'config.json', notes | asked_for)
-        showing = shown(len(asked.trials), quiet)
-        with showing as tell, _stopping_between_epochs(tell) as told:
-            finished = sweep.run(asked, datasets, plan, workdir, told)
-        records.write_csv(workdir, finished, asked.swept)
-        seconds = sum(record.seconds for record in finished)
-        page = report.write(
-            workdir,
-            finished,
-            title=asked.name,
-            description=asked.description,
-            swept=asked.swept,
-            notes=notes | {'training': f'{seconds:.0f} s, compilation apart'},
-        )
+        while True:
+            notes = execution.environment(_begun(workdir)) | {'command': command}
+            finished = _train(asked, datasets, workdir, notes, quiet)
+            further = study.refined(asked, finished)
+            if len(further.trials) == len(asked.trials):
+                break
+            asked, datasets = further, sweep.load_data(further, data_dir)
+        _show(asked, finished, workdir, notes)
+    return _failures(finished)
+
+
+def _train(
+    asked: study.Study,
+    datasets: Any,
+    workdir: pathlib.Path,
+    notes: Mapping[str, str],
+    quiet: bool,
+) -> list[records.Record]:
+    """Trains what is missing, between the truth in config.json and in trials.csv."""
+    from bnjax import execution, sweep
+    from bnjax.progress import shown
+
+    plan = execution.plan(sweep.groups(asked.trials), _begun(workdir))
+    asked_for = {'programs': plan, **study.summary(asked)}
+    records.write_json(workdir / 'config.json', {**notes, **asked_for})
+    showing = shown(len(asked.trials), quiet)
+    with showing as tell, _stopping_between_epochs(tell) as told:
+        finished = sweep.run(asked, datasets, plan, workdir, told)
+    records.write_csv(workdir, finished, asked.swept)
+    return finished
+
+
+def _show(
+    asked: study.Study,
+    finished: Sequence[records.Record],
+    workdir: pathlib.Path,
+    notes: Mapping[str, str],
+) -> None:
+    """Writes the report, and the verdicts where there are; prints both in short."""
+    from bnjax import report
+    from bnjax.progress import Terminal
+
+    seconds = sum(record.seconds for record in finished)
+    page = report.write(
+        workdir,
+        finished,
+        title=asked.name,
+        description=asked.description,
+        swept=asked.swept,
+        notes={**notes, 'training': f'{seconds:.0f} s, compilation apart'},
+    )
     out = Terminal(highlight=False, markup=False)
     out.print(report.summary(finished, asked.swept))
     for line in report.headlines(finished, asked.swept):
         out.print(line)
+    if found := study.verdicts(asked, finished):
+        report.write_verdicts(workdir, found)
+        out.print(report.verdict_table(found))
     out.print(f'report: {page}', soft_wrap=True)
-    return _verdict(finished)
 
 
 def _begun(workdir: pathlib.Path) -> dict[str, Any]:
@@ -154,7 +189,7 @@ def _begun(workdir: pathlib.Path) -> dict[str, Any]:
         return {}
 
 
-def _verdict(finished: Sequence[records.Record]) -> int:
+def _failures(finished: Sequence[records.Record]) -> int:
     errors = collections.Counter(r.error for r in finished if r.status == 'failed')
     for error, count in errors.items():
         print(f'failed, {count} of {len(finished)}: {error}', file=sys.stderr)

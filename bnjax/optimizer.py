@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from bnjax import config
 from bnjax.population import layers_of
+from bnjax.probes.sample import depth
 
 Factor: TypeAlias = Callable[[Any, Any, int], Any]
 
@@ -29,25 +30,42 @@ def update_rule(
         mask=lambda params: _decayed(params, batch_stats, settings.decay_norm),
     )
     velocity = optax.trace(settings.momentum, nesterov=settings.nesterov)
-    scaled = optax.scale_by_adam(b1=settings.momentum, nesterov=settings.nesterov)
+    epsilon = settings.epsilon
+    # Beside the root, as torch and Adam have it; Optax's default is under it.
+    by_rms = optax.scale_by_rms(decay=0.9, eps=epsilon, eps_in_sqrt=False)
+    by_adam = optax.scale_by_adam(
+        b1=settings.momentum, eps=epsilon, nesterov=settings.nesterov
+    )
     rules = {
         'sgd': (decay, velocity),
-        'rmsprop': (decay, optax.scale_by_rms(decay=0.9, eps=1e-8), velocity),
-        'adam': (scaled, decay),
+        'rmsprop': (decay, by_rms, velocity),
+        'adam': (by_adam, decay),
     }
-    return optax.chain(*rules[settings.name])
+    still = optax.masked(
+        optax.set_to_zero(), lambda params: _frozen(params, settings.frozen)
+    )
+    # Last, so that neither velocity nor decay moves what is frozen.
+    return optax.chain(*rules[settings.name], *([still] if settings.frozen else []))
 
 
 def _decayed(params: Any, batch_stats: Any, decay_norm: bool) -> Any:
     """Whether weight decay acts on a parameter: a tree like ``params``."""
     norms = layers_of(batch_stats)
-    return unflatten_dict(
-        {
-            # Only weights have two axes, biases have one.
-            path: decay_norm if path[:-1] in norms else value.ndim > 1
-            for path, value in flatten_dict(params).items()
-        }
-    )
+
+    def decayed(path: tuple[str, ...], value: Any) -> bool:
+        # A layer norm has no statistics, but the name.
+        if path[:-1] in norms or path[0].startswith('norm_'):
+            return decay_norm
+        return value.ndim > 1  # only weights have two axes, biases have one
+
+    flat = flatten_dict(params)
+    return unflatten_dict({path: decayed(path, v) for path, v in flat.items()})
+
+
+def _frozen(params: Any, layers: int) -> Any:
+    """Whether a parameter is of one of the first hidden layers: like ``params``."""
+    flat = flatten_dict(params)
+    return unflatten_dict({path: depth(path[0]) < layers for path in flat})
 
 
 def learning_rate(settings: config.Optimizer, number: Any, total: int) -> Any:

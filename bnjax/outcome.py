@@ -4,18 +4,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from bnjax.probes import in_depth_order
 from bnjax.records import METRICS, Record
 from bnjax.study import Trial
 
 
-def record(trial: Trial, logs: Sequence[dict], total: int, seconds: float) -> Record:
+def record(
+    trial: Trial,
+    logs: Sequence[dict],
+    state: Mapping[str, Any],
+    total: int,
+    seconds: float,
+) -> Record:
     """The record of a trial that was trained.
 
     Args:
       trial: as it was asked for.
       logs: of each epoch, the one before training first.
+      state: in which it ended: ``params``, ``batch_stats`` and what else there is.
       total: steps in all.
       seconds: its share of the time.
     """
@@ -36,7 +44,8 @@ def record(trial: Trial, logs: Sequence[dict], total: int, seconds: float) -> Re
         bad_step=bad[0] if bad else None,
         curves={'epoch': np.arange(len(logs))}
         | curves
-        | _probe_curves(trial.config, logs[1:], total),
+        | _probe_curves(trial.config, logs[1:], total)
+        | (_kept(state) if trial.config['keep_state'] else {}),
     )
 
 
@@ -70,6 +79,12 @@ def _probe_curves(
             f'layers/{name}': np.array(layers),
         }
     return curves
+
+
+def _kept(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What a network is after training, as arrays by name."""
+    network = {name: state[name] for name in ('params', 'batch_stats')}
+    return flatten_dict({'state': network}, sep='/')
 
 
 def failure(trial: Trial, error: Exception) -> Record:

@@ -5,6 +5,7 @@ checkpoints/       chunks in training, between two epochs
 trials/<id>.json   a finished trial, written last, whole or not at all
 trials/<id>.npz    its curves and probes
 trials.csv         a line for each trial of the sweep, made anew each time
+verdicts.json      what the config's verdict says of them, made anew each time
 """
 
 import contextlib
@@ -53,7 +54,8 @@ class Record:
       error: what went wrong (failed).
       curves: arrays by name: ``epoch`` and ``METRICS`` by epoch from 0, before
         training; ``probe_step``, and for each probe ``probe/<name>`` (samples,
-        layers) and ``layers/<name>``.
+        layers) and ``layers/<name>``; with ``keep_state`` the network at the end,
+        ``state/params/...`` and ``state/batch_stats/...``.
     """
 
     trial: str
@@ -65,6 +67,19 @@ class Record:
     bad_step: int | None = None
     error: str | None = None
     curves: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+def variables_of(record: Record) -> dict[str, Any]:
+    """The Flax variables of a trained network, kept by ``keep_state``; else empty."""
+    variables: dict[str, Any] = {}
+    for name, array in record.curves.items():
+        head, *path = name.split('/')
+        if head == 'state':
+            place = variables
+            for key in path[:-1]:
+                place = place.setdefault(key, {})
+            place[path[-1]] = array
+    return variables
 
 
 def identity(config: Mapping[str, Any]) -> str:
@@ -82,10 +97,7 @@ def write(workdir: pathlib.Path, record: Record) -> None:
     fields = dataclasses.asdict(dataclasses.replace(record, curves={}))
     del fields['curves']
     fields['schema'] = SCHEMA
-    # JSON has no nan: what is unknown is null.
-    fields['metrics'] = {
-        k: v if math.isfinite(v) else None for k, v in record.metrics.items()
-    }
+    fields['metrics'] = {k: _known(v) for k, v in record.metrics.items()}
     digest = _digest(fields, curves.getvalue())
     write_json(path.with_suffix('.json'), fields | {'sha256': digest})
 
@@ -159,6 +171,11 @@ def write_csv(
             + [r.steps, round(r.seconds, 4), '' if r.bad_step is None else r.bad_step]
         )
     write_atomically(workdir / 'trials.csv', text.getvalue().encode())
+
+
+def _known(value: float) -> float | None:
+    """JSON has no nan: what is unknown is null."""
+    return value if math.isfinite(value) else None
 
 
 def write_json(path: pathlib.Path, fields: Mapping[str, Any]) -> None:

@@ -26,10 +26,11 @@ class Interval(NamedTuple):
     n: Any
 
 
-def interval(values: Any) -> Interval:
+def interval(values: Any, level: float = LEVEL) -> Interval:
     """The mean of `values` (N, ...) over their first axis with its t-interval.
 
-    Non-finite values are missing. Equal values give an interval of width 0.
+    It covers `1 - level`. Non-finite values are missing. Equal values give an
+    interval of width 0.
     """
     values = np.asarray(values, np.float64)
     known = np.isfinite(values)
@@ -38,13 +39,13 @@ def interval(values: Any) -> Interval:
     mean = filled.sum(0) / np.where(n > 0, n, np.nan)
     squares = np.where(known, (filled - mean) ** 2, 0.0).sum(0)
     variance = squares / np.where(n > 1, n - 1, np.nan)
-    half = _quantile(n) * np.sqrt(variance / np.maximum(n, 1))
+    half = _quantile(n, level) * np.sqrt(variance / np.maximum(n, 1))
     found = Interval(mean, mean - half, mean + half, n)
     return found if values.ndim > 1 else Interval(*(v.item() for v in found))
 
 
 def deviation(mean: Interval) -> Any:
-    """The standard deviation of the values behind an interval; nan where `n < 2`."""
+    """The standard deviation of the values behind a 95 % interval; nan if `n < 2`."""
     return (mean.high - mean.low) / 2 / _quantile(mean.n) * np.sqrt(mean.n)
 
 
@@ -154,6 +155,6 @@ def median_time(times: Sequence[float], reached: Sequence[bool]) -> float:
     return float(halved.min(initial=math.inf))
 
 
-def _quantile(n: Any) -> Any:
-    """Half the width of a 95 % t-interval of `n` values, in standard errors."""
-    return special.stdtrit(np.maximum(n - 1, 1), 1 - LEVEL / 2)
+def _quantile(n: Any, level: float = LEVEL) -> Any:
+    """Half the width of a t-interval of `n` values, in standard errors."""
+    return special.stdtrit(np.maximum(n - 1, 1), 1 - level / 2)

@@ -6,7 +6,7 @@ import json
 import pathlib
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from bnjax import config, effect
 from bnjax.errors import UserError
-from bnjax.records import identity
+from bnjax.records import Record, identity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,16 +31,27 @@ class Study:
     """What a config file asks for.
 
     Attributes:
-      name: of the file, without its directory and suffix.
-      description: the file's docstring.
+      file: the config file.
+      description: its docstring.
       trials: each once, in the order of the sweep.
       swept: fields that differ between trials, ``seed`` apart, in the sweep's order.
+      module: the file, executed.
+      base: every field of a trial that the sweep does not change.
+      pins: fields from the command line, which no trial may change.
     """
 
-    name: str
+    file: pathlib.Path
     description: str
     trials: tuple[Trial, ...]
     swept: tuple[str, ...]
+    module: ModuleType
+    base: Mapping[str, Any]
+    pins: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Of the file, without its directory and suffix."""
+        return self.file.stem
 
 
 def load(path: str, pins: Mapping[str, Any]) -> Study:
@@ -63,23 +74,60 @@ def load(path: str, pins: Mapping[str, Any]) -> Study:
         )
     with _blaming(file):
         module = _execute(file)
-        base = _checked(config.flatten(_get_config(module, argument)))
-        changes = _changes(module)
-    trials: dict[str, Trial] = {}
+        made = _get_config(module, argument)
+        base = _checked(config.flatten(made))
+        changes = _changes(module, made)
+    description = inspect.cleandoc(module.__doc__ or file.stem)
+    begun = Study(file, description, (), (), module, base, pins)
+    return _with(begun, changes)
+
+
+def refined(study: Study, finished: Sequence[Record]) -> Study:
+    """The study with the trials that its ``refine`` adds, seeing those finished.
+
+    Raises:
+      UserError: the config file fails, or asks for what there is not.
+    """
+    refine = getattr(study.module, 'refine', None)
+    if refine is None:
+        return study
+    with _blaming(study.file):
+        changes = _collected(lambda add: refine(add, _results(finished)))
+    return _with(study, changes)
+
+
+def verdicts(study: Study, finished: Sequence[Record]) -> list[Any]:
+    """The ``Verdict`` list of the config file's ``verdict``; empty where it has none.
+
+    Raises:
+      UserError: the config file fails.
+    """
+    verdict = getattr(study.module, 'verdict', None)
+    if verdict is None:
+        return []
+    with _blaming(study.file):
+        return list(verdict(_results(finished)))
+
+
+def _results(finished: Sequence[Record]) -> Any:
+    from bnjax.results import Results  # not before it is needed: SciPy takes a second
+
+    return Results(tuple(finished))
+
+
+def _with(study: Study, changes: Sequence[Mapping[str, Any]]) -> Study:
+    """The study with a trial for each of the changes, those it has already apart."""
+    trials = {trial.id: trial for trial in study.trials}
     for change in changes:
-        fields = {**base, **change, **pins}
+        fields = {**study.base, **change, **study.pins}
         if fields['steps']:  # which decides, so that epochs tells no trials apart
             fields['epochs'] = config.FIELDS['epochs'].default
         trial = Trial(identity(fields), fields)
         trials.setdefault(trial.id, trial)
     effect.check([trial.config for trial in trials.values()])
-    named = dict.fromkeys(name for change in changes for name in change)
-    return Study(
-        file.stem,
-        inspect.cleandoc(module.__doc__ or file.stem),
-        tuple(trials.values()),
-        tuple(n for n in named if n != 'seed' and _differs(n, trials.values())),
-    )
+    named = dict.fromkeys((*study.swept, *(n for change in changes for n in change)))
+    swept = (n for n in named if n != 'seed' and _differs(n, trials.values()))
+    return dataclasses.replace(study, trials=tuple(trials.values()), swept=tuple(swept))
 
 
 def summary(study: Study) -> dict[str, Any]:
@@ -129,13 +177,24 @@ def _get_config(module: ModuleType, argument: str) -> Mapping[str, Any] | Config
     return made
 
 
-def _changes(module: ModuleType) -> list[dict[str, Any]]:
+def _changes(
+    module: ModuleType, fields: Mapping[str, Any] | ConfigDict
+) -> list[dict[str, Any]]:
     """What each call of ``add`` in the file's ``sweep`` changes."""
     sweep: Any = getattr(module, 'sweep', None)
     if sweep is None:
         return [{}]
     if not callable(sweep):
         raise UserError(f'sweep is {sweep!r}; it must be a function sweep(add)')
+    seen = [fields] if len(inspect.signature(sweep).parameters) > 1 else []
+    changes = _collected(lambda add: sweep(add, *seen))
+    if not changes:
+        raise UserError('sweep(add) adds no trial; call add(...) in it')
+    return changes
+
+
+def _collected(sweep: Callable[[Callable[..., None]], Any]) -> list[dict[str, Any]]:
+    """What each call of ``add`` changes, checked."""
     changes: list[dict[str, Any]] = []
 
     def add(*unnamed: Any, **overrides: Any) -> None:
@@ -146,8 +205,6 @@ def _changes(module: ModuleType) -> list[dict[str, Any]]:
         )
 
     sweep(add)
-    if not changes:
-        raise UserError('sweep(add) adds no trial; call add(...) in it')
     return changes
 
 

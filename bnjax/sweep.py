@@ -45,6 +45,7 @@ def load_data(study: Study, data_dir: str | None) -> dict[tuple, data.Dataset]:
                 cfg.data.name,
                 preprocess=cfg.data.preprocess,
                 validation_percent=cfg.data.validation_percent,
+                images=cfg.data.images,
                 data_dir=data_dir,
             )
         program.check_fit(cfg, datasets[key])

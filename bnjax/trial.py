@@ -12,7 +12,7 @@ from bnjax.augment import crop_and_mirror
 from bnjax.config import Config
 from bnjax.data import Split
 from bnjax.errors import UserError
-from bnjax.models import network
+from bnjax.models import network, with_noise_on_biases
 from bnjax.optimizer import learning_rate, update_rule
 from bnjax.population import update_layers
 from bnjax.probes import Sample
@@ -69,8 +69,19 @@ def init(cfg: Config, classes: int, train: Split) -> State:
     key = jax.random.fold_in(jax.random.key(cfg.seed), 0)
     variables = net.init(key, train.x[:1], train=False)
     params, batch_stats = variables['params'], variables.get('batch_stats', {})
+    params = with_noise_on_biases(params, cfg.model.bias_std, jax.random.split(key)[0])
+    _check_frozen(cfg.optimizer.frozen, params)
     opt_state = update_rule(cfg.optimizer, batch_stats).init(params)
     return State(params, batch_stats, opt_state)
+
+
+def _check_frozen(frozen: int, params: Any) -> None:
+    hidden = sum(name.removeprefix('hidden_').isdigit() for name in params)
+    if frozen > hidden:
+        raise UserError(
+            f'optimizer.frozen={frozen} must be at most {hidden}, the number of '
+            'hidden layers'
+        )
 
 
 def step(
@@ -122,11 +133,15 @@ def _way(
         seen: Any = crop_and_mirror(cfg.seed, number, batch.x)
         batch = batch._replace(x=seen)
     backward = _accumulated if cfg.micro_batches > 1 else _backward
-    return backward(cfg, classes, state, batch)
+    # The order of an epoch folds the seed with 1 + epoch, crops with 2**32 - 1.
+    noise = jax.random.fold_in(jax.random.key(cfg.seed), 2**32 - 2)
+    return backward(cfg, classes, state, batch, jax.random.fold_in(noise, number))
 
 
-def _backward(cfg: Config, classes: int, state: State, batch: Split) -> Backward:
-    """All of a batch at once, normalised by its own moments."""
+def _backward(
+    cfg: Config, classes: int, state: State, batch: Split, noise: jax.Array
+) -> Backward:
+    """All of a batch at once, normalised by its own moments; ``noise`` is a key."""
     net = network(cfg.model, classes, cfg.execution.convolution)
 
     def loss_of(params: Any) -> Any:
@@ -134,6 +149,7 @@ def _backward(cfg: Config, classes: int, state: State, batch: Split) -> Backward
             {'params': params, 'batch_stats': state.batch_stats},
             batch.x,
             train=True,
+            rngs={'noise': noise},
             mutable=['batch_stats', 'moments', *SEEN],
         )
         entropy = _cross_entropy(logits, batch.y)
@@ -152,19 +168,24 @@ def _smoothing(share: Any, logits: jax.Array, y: Any) -> jax.Array:
     return share * spread
 
 
-def _accumulated(cfg: Config, classes: int, state: State, batch: Split) -> Backward:
+def _accumulated(
+    cfg: Config, classes: int, state: State, batch: Split, noise: jax.Array
+) -> Backward:
     """The micro-batches one after another, and their statistics as one update."""
     # Every m-th image makes one: devices that share the batch share each of them.
     micro_batches = jax.tree.map(
         lambda a: a.reshape(-1, cfg.micro_batches, *a.shape[1:]).swapaxes(0, 1), batch
     )
 
-    def one(total: Any, micro_batch: Split) -> tuple[Any, tuple]:
-        seen = _backward(cfg, classes, state, micro_batch)
+    def one(total: Any, at: tuple[Split, jax.Array]) -> tuple[Any, tuple]:
+        micro_batch, i = at
+        own = jax.random.fold_in(noise, i)
+        seen = _backward(cfg, classes, state, micro_batch, own)
         return jax.tree.map(jnp.add, total, seen.gradients), seen[1:]
 
     zeros = jax.tree.map(jnp.zeros_like, state.params)
-    total, (scores, changed) = lax.scan(one, zeros, micro_batches)
+    numbered = micro_batches, jnp.arange(cfg.micro_batches)
+    total, (scores, changed) = lax.scan(one, zeros, numbered)
     gradients = jax.tree.map(lambda g: g / cfg.micro_batches, total)
     moments = changed.get('moments', {})
     seen = {name: changed.get(name, {}) for name in SEEN}

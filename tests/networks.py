@@ -105,7 +105,15 @@ class ByHand:
         return product(x, layer['kernel'], stride) + layer.get('bias', 0)
 
     def norm(self, name, x):
-        """By the batch or the running statistics: a row's own, where rows have them."""
+        mean, var = self.moments(name, x)
+        y = (x - mean) / np.sqrt(var + self.settings.epsilon)
+        layer = self.params.get(name, {})
+        return y * layer.get('scale', self.settings.scale) + layer.get('bias', 0)
+
+    def moments(self, name, x):
+        """Of the batch or the running ones: a row's own, where rows have them."""
+        if self.settings.norm == 'layer':
+            return x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
         self.seen[name].append(x)
         mean, var = self.stats[name]['mean'], self.stats[name]['var']
         if mean.ndim == 2:
@@ -114,9 +122,7 @@ class ByHand:
         if self.train:
             axes = tuple(range(x.ndim - 1))
             mean, var = x.mean(axes), x.var(axes)
-        y = (x - mean) / np.sqrt(var + self.settings.epsilon)
-        layer = self.params.get(name, {})
-        return y * layer.get('scale', 1) + layer.get('bias', 0)
+        return mean, var
 
     def placed(self, where, i, x):
         return self.norm(f'norm_{i}', x) if self.settings.placement == where else x

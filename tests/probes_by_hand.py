@@ -103,6 +103,10 @@ def of_activations(settings, here):
     def dead(a):
         return np.mean([not unit.any() for unit in a.reshape(-1, a.shape[-1]).T])
 
+    def split(z):
+        shares = np.mean(units(z) > 0, axis=0)
+        return np.mean((shares > 0.0499) & (shares < 0.9501))
+
     of_outputs = {
         'activation_mean': np.mean,
         'activation_std': np.std,
@@ -110,11 +114,13 @@ def of_activations(settings, here):
         'activation_quantile_50': np.median,
         'activation_quantile_85': lambda a: np.quantile(a, 0.85),
         'zero_fraction': lambda a: np.mean(a == 0),
+        'zero_fraction_std': lambda a: np.std((units(a) == 0).mean(0)),
         'dead_fraction': dead,
         'middle_fraction': lambda a: np.mean((a >= 0.1) & (a <= 0.9)),
     }
     of_inputs = {
         'saturated_fraction': lambda z: np.mean(abs(z) > 2),
+        'split_fraction': split,
         'activation_slope': lambda z: slope(z).mean(),
     }
     return {name: by_layer(f, here.after) for name, f in of_outputs.items()} | {
@@ -170,6 +176,7 @@ def shifts(settings, params, stats, after, batch, old):
 
 def along(settings, params, stats, after, batch, here, old):
     step = flat(after) - flat(params)
+    slope = flat(old) @ step
     losses, changes = {}, {}
     for name, share in SHARES.items():
         there = {
@@ -180,6 +187,9 @@ def along(settings, params, stats, after, batch, here, old):
         new = gradients(settings, there, stats, batch)
         changes[name] = length(flat(new) - flat(old))
     return {
+        'overshoot': {
+            name: 1 - losses[name] / (share * slope) for name, share in SHARES.items()
+        },
         'loss_along_step': losses,
         'gradient_along_step': changes,
         'smoothness_along_step': {

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from commands import ARGUMENTS, TINY, TRAIN
 
-from bnjax import program, records
+from bnjax import config, data, program, records
 from bnjax.cli import main
+from bnjax.models import network
 from bnjax.records import METRICS
 
 TESTS = str(pathlib.Path(__file__).parent)
@@ -257,3 +258,50 @@ def test_a_kill_while_writing_loses_no_finished_trial_and_repeats_none(here):
     assert compiled == sorted((here / 'cache/bnjax/programs').glob('*-cache')) != []
     assert not list((here / 'killed').rglob('.bnjax-*'))
     assert not list((here / 'killed' / 'checkpoints').iterdir())
+
+
+SETTLED = f"""\
+{TINY}
+from bnjax.results import probe
+from bnjax.verdict import Verdict, above
+
+def refine(add, results):
+    arm = results.where(**{{'model.placement': 'before', 'seed': range(2)}})
+    assert len(arm) == 2
+    for seed in (2, 3):
+        add(seed=seed, keep_state=True, **{{'model.placement': 'before'}})
+
+def verdict(results):
+    before = results.where(**{{'model.placement': 'before', 'keep_state': True}})
+    found = before.mean('test_accuracy')
+    return [Verdict('S1', above(found, 0.0), 'test accuracy', found, (0.0,))]
+"""
+
+
+def test_a_sweep_is_refined_and_ends_in_verdicts(here, capsys):
+    (here / 'tiny.py').write_text(SETTLED)
+    assert main(ARGUMENTS) == 0
+    assert 'S1 ' in (shown := capsys.readouterr().out) and 'confirmed' in shown
+    rows = table(here / 'work')
+    assert [row['seed'] for row in rows] == ['0', '1', '0', '1', '2', '3']
+    [(claim, said)] = json.loads((here / 'work/verdicts.json').read_text()).items()
+    assert (claim, said['verdict'], said['bounds']) == ('S1', 'confirmed', [0.0])
+    mean = np.mean([float(row['test_accuracy']) for row in rows[4:]])
+    assert said['interval'][0] == pytest.approx(mean) and said['interval'][3] == 2
+    before = kept(here / 'work')
+    assert main(ARGUMENTS) == 0
+    assert kept(here / 'work') == before
+
+
+def test_a_kept_network_can_be_used_again(here):
+    (here / 'tiny.py').write_text(SETTLED)
+    assert main(ARGUMENTS) == 0
+    row = table(here / 'work')[-1]
+    record = records.read(here / 'work', row['trial'])
+    net = network(config.build(record.config).model, 10)
+    test = data.load('digits').test
+    logits = net.apply(records.variables_of(record), test.x, train=False)
+    right = float((logits.argmax(-1) == test.y).mean())
+    assert right == pytest.approx(float(row['test_accuracy']), abs=1e-6)
+    plain = records.read(here / 'work', table(here / 'work')[0]['trial'])
+    assert records.variables_of(plain) == {}

@@ -6,6 +6,7 @@ from conftest import needs_tfds
 from sklearn.datasets import load_digits
 
 from bnjax import data
+from bnjax.config import FIELDS
 from bnjax.data import sources
 from bnjax.errors import UserError
 
@@ -65,7 +66,7 @@ def test_the_digits_split_never_changes():
     assert sums == [(405092, 5689), (44879, 657), (111747, 1724)]
 
 
-@pytest.mark.parametrize('preprocess', ['unit', 'center', 'zscore', 'pca', 'zca'])
+@pytest.mark.parametrize('preprocess', FIELDS['data.preprocess'].metadata['choices'])
 def test_no_validation_split_is_one_of_length_zero(preprocess):
     digits = data.load('digits', preprocess=preprocess, validation_percent=0)
     assert len(digits.train.x) == 1438
@@ -92,6 +93,12 @@ def test_the_split_does_not_follow_sorted_labels():
         ({'name': 'digits', 'preprocess': 'PCA'}, "data.preprocess='PCA'"),
         ({'name': 'digits', 'validation_percent': 101}, 'data.validation_percent=101'),
         ({'name': 'digits', 'validation_percent': 0.1}, 'data.validation_percent=0.1'),
+        ({'name': 'digits', 'images': -1}, 'data.images=-1'),
+        ({'name': 'digits', 'images': 1296}, 'data.images=1296 must be at most 1295'),
+        (
+            {'name': 'digits', 'images': 720, 'validation_percent': 50},
+            'data.images=720 must be at most 719',
+        ),
     ],
 )
 def test_a_wrong_argument_is_named(arguments, field):
@@ -99,7 +106,63 @@ def test_a_wrong_argument_is_named(arguments, field):
         data.load(**arguments)
 
 
+# Fewer images
+
+
+def test_fewer_training_images_leave_the_other_splits_as_they_are():
+    every, some = data.load('digits'), data.load('digits', images=300)
+    for a, b in zip(every[1:3], some[1:3], strict=True):
+        np.testing.assert_array_equal(a.x, b.x)
+        np.testing.assert_array_equal(a.y, b.y)
+    assert some.train.x.shape == (300, 8, 8, 1) and some.train.y.shape == (300,)
+
+
+def test_fewer_images_are_some_of_more_and_as_many_as_there_are_are_all():
+    def numbered(images):
+        x, y = data.load('digits', preprocess='raw', images=images).train
+        return {(*row, label) for row, label in zip(rows(x), y, strict=True)}
+
+    sets = [numbered(n) for n in (1, 10, 300, 1295)]
+    assert [len(s) for s in sets] == [1, 10, 300, 1295]
+    assert all(a < b for a, b in zip(sets, sets[1:], strict=False))
+    every, all_of_them = data.load('digits'), data.load('digits', images=1295)
+    np.testing.assert_array_equal(every.train.x, all_of_them.train.x)
+
+
+def test_the_images_used_are_of_all_classes_and_always_the_same(monkeypatch):
+    raw = sources.digits()
+    by_label = np.argsort(raw.y_train, kind='stable')
+    in_order = raw._replace(
+        x_train=raw.x_train[by_label], y_train=raw.y_train[by_label]
+    )
+    monkeypatch.setattr(sources, 'digits', lambda: in_order)
+    for percent in (0, 10):
+        y = data.load('digits', images=300, validation_percent=percent).train.y
+        assert np.bincount(y, minlength=10).min() >= 15
+        assert (np.diff(y) >= 0).all()  # in their order
+    # NumPy's frozen stream, as the split has it: validation first, then these.
+    used = np.random.RandomState(0).permutation(len(by_label))[143:443]
+    np.testing.assert_array_equal(y, in_order.y_train[np.sort(used)])
+
+
+@pytest.mark.parametrize('preprocess', ['center', 'zscore', 'zca'])
+def test_preprocessing_is_fitted_on_the_images_used(preprocess):
+    fields = {'preprocess': preprocess, 'images': 200}
+    x = rows(data.load('digits', **fields).train.x)
+    np.testing.assert_allclose(x.mean(0), 0, atol=2e-6)
+    other = data.load('digits', preprocess=preprocess).test.x
+    assert not np.allclose(data.load('digits', **fields).test.x, other)
+
+
 # Preprocessing
+
+
+def test_raw_is_the_pixel_as_it_is_stored():
+    raw, stored = data.load('digits', preprocess='raw'), sources.digits()
+    np.testing.assert_array_equal(raw.test.x, stored.x_test)
+    assert raw.test.x.dtype == np.float32
+    assert (raw.train.x.min(), raw.train.x.max()) == (0, 16)
+    np.testing.assert_array_equal(raw.train.x, 16 * data.load('digits').train.x)
 
 
 def test_unit_is_the_pixel_over_the_white_one():

@@ -101,11 +101,14 @@ OTHER = {
     'model.block': 'pre',
     'model.statistics': 'per_step',
     'model.activation': 'tanh',
+    'model.norm': 'layer',
+    'model.scale': 0.5,
     'model.use_scale': False,
     'model.use_bias': False,
     'model.momentum': 0.5,
     'model.epsilon': 0.5,
     'optimizer.nesterov': True,
+    'optimizer.epsilon': 0.5,
     'optimizer.decay_norm': True,
     'probes.every': 7,
 }
@@ -181,6 +184,7 @@ def test_a_field_of_another_network_is_refused(here, capsys, name):
 def test_a_sweep_over_a_field_that_is_switched_off_is_refused(name, other, value):
     of = (OF.get(name) or ['mlp'])[0]
     on = {'optimizer.weight_decay': 0.1, 'probes.names': ('gradient_norm',)}
+    on |= {'optimizer.name': 'adam'}
     two = loaded(*(on | {'model.name': of, name: v} for v in both(name)))
     effect.check(two)
     with pytest.raises(UserError, match=re.escape(f'{other}={value!r}')) as caught:
@@ -193,14 +197,21 @@ def both(name):
     return FIELDS[name].default, OTHER[name]
 
 
-@pytest.mark.parametrize('name', [n for n, *off in OFF if off[0] == 'model.placement'])
-def test_without_batch_norm_its_fields_have_no_effect(name):
+SWITCHES = {'model.placement': 'before', 'model.norm': 'batch'}
+
+
+@pytest.mark.parametrize(
+    ('name', 'switch'), [off[:2] for off in OFF if off[1] in SWITCHES]
+)
+def test_without_batch_norm_or_statistics_their_fields_have_no_effect(name, switch):
     (plain,) = loaded(sized('rnn') | {'optimizer.weight_decay': 0.5})
     if name != 'model.statistics':
         plain |= {'model.name': 'mlp'}
-    for placement in ('none', 'before'):
-        a, b = (plain | {'model.placement': placement, name: v} for v in both(name))
-        assert (step(a) == step(b)) == (placement == 'none')
+    off = FIELDS[name].metadata['off'][switch]
+    for value in (off, SWITCHES[switch]):
+        a, b = (plain | {switch: value, name: v} for v in both(name))
+        alike = (forward(a), step(a)) == (forward(b), step(b))
+        assert alike == (value == off)
 
 
 @pytest.mark.parametrize('rule', FIELDS['optimizer.name'].metadata['choices'])

@@ -43,6 +43,8 @@ MISTAKES = {
     f'--config.epochs={10**30}': ('steps', 'at most'),
     '--config.micro_batches=3': ('micro_batches=3', 'batch_size=64'),
     '--config.batch_size=100000': ('batch_size=100000', 'at most', 'digits'),
+    '--config.data.images=1296': ('data.images=1296', 'at most 1295', 'digits'),
+    '--config.optimizer.frozen=2': ('optimizer.frozen=2', 'at most 1', 'hidden'),
     '--config.data.name=mnist': ('data.name', 'TFDS_DATA_DIR', 'fetch it once'),
 }
 
@@ -61,6 +63,8 @@ TOGETHER = {
     ('model.name=resnet', 'model.features=4,2'): ('model.features=(4, 2)', 'below'),
     ('data.augment', 'data.preprocess=pca'): ('data.augment', 'zca'),
     ('model.epsilon=0.1', 'model.block=pre'): ('model.block', 'resnet'),
+    ('model.name=rnn', 'model.norm=noisy'): ("model.norm='noisy'", 'batch or layer'),
+    ('model.name=lstm', 'model.norm=constant_mean'): ('model.norm', "name='lstm'"),
 }
 
 

@@ -1,6 +1,7 @@
 """Where bnjax.linen.BatchNorm differs from Flax's on purpose."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
@@ -89,6 +90,31 @@ def test_momentum_and_epsilon_may_be_traced():
         np.testing.assert_allclose(y[i], want_y, rtol=1e-4, atol=1e-5)
         mean = new['batch_stats']['mean'][i]
         np.testing.assert_allclose(mean, (1 - m) * want.mean, rtol=1e-5, atol=1e-6)
+
+
+def test_momentum_and_epsilon_may_be_arrays_that_jit_closes_over():
+    layer = BatchNorm(momentum=jnp.float32(0.9), epsilon=jnp.float32(1e-3))
+    variables = BatchNorm(True).init(KEY, X)
+    _, got = jax.jit(lambda x: train(layer, variables, x))(X)
+    _, want = train(BatchNorm(momentum=0.9, epsilon=1e-3), variables, X)
+    mean, expected = (of['batch_stats']['mean'] for of in (got, want))
+    np.testing.assert_allclose(mean, expected, rtol=1e-6)
+    wrong = BatchNorm(momentum=jnp.float32(1.5))
+    with pytest.raises(ValueError, match='momentum=1.5 must be'):
+        jax.jit(lambda x: train(wrong, variables, x))(X)
+
+
+def test_devices_agree_to_skip_a_batch_of_which_one_has_a_nan():
+    layer = BatchNorm(skip_nonfinite=True, axis_name='device')
+    variables = BatchNorm(True).init(KEY, X) | {'batch_stats': STATS}
+    batches = np.stack([X, X, X])
+    batches[1].flat[0] = np.nan
+    step = jax.vmap(lambda x: train(layer, variables, x)[1], axis_name='device')
+    new = step(batches)['batch_stats']
+    for name, old in STATS.items():
+        assert (new[name][:, 0] == old[0]).all()
+        assert (new[name][:, 1:] != old[1:]).all()
+        assert (new[name] == new[name][0]).all()
 
 
 def test_float64_input_keeps_the_dtype_of_the_statistics():

@@ -176,7 +176,10 @@ def test_sgd_follows_its_formula(nesterov):
     ('name', 'by_optax'),
     [
         ('sgd', lambda n: optax.sgd(0.05, 0.6, nesterov=n)),
-        ('rmsprop', lambda n: optax.rmsprop(0.05, momentum=0.6, nesterov=n)),
+        (
+            'rmsprop',
+            lambda n: optax.rmsprop(0.05, eps_in_sqrt=False, momentum=0.6, nesterov=n),
+        ),
         ('adam', lambda n: (optax.nadam if n else optax.adam)(0.05, 0.6)),
     ],
 )
@@ -187,6 +190,38 @@ def test_each_rule_is_that_of_optax(name, by_optax, nesterov):
     other = moved(update_rule(dataclasses.replace(cfg, nesterov=not nesterov), NORMS))
     kernels = [path[-1]['hidden']['kernel'] for path in (found, other)]
     assert not np.allclose(*kernels, rtol=1e-3)
+
+
+@pytest.mark.parametrize('epsilon', [1e-8, 0.3])
+@pytest.mark.parametrize('name', ['rmsprop', 'adam'])
+def test_epsilon_is_added_to_the_root_and_not_under_it(name, epsilon):
+    found = moved(
+        update_rule(settings(name=name, momentum=0.6, epsilon=epsilon), NORMS)
+    )
+    p = np.float64(PARAMS['hidden']['kernel'])
+    velocity, square = np.zeros((2, *p.shape))
+    for i, (gradients, params) in enumerate(zip(GRADIENTS, found, strict=True), 1):
+        g = np.float64(gradients['hidden']['kernel'])
+        if name == 'rmsprop':
+            square = 0.9 * square + 0.1 * g**2
+            velocity = 0.6 * velocity + g / (np.sqrt(square) + epsilon)
+            p = p - 0.05 * velocity
+        else:
+            square = 0.999 * square + 0.001 * g**2
+            velocity = 0.6 * velocity + 0.4 * g
+            mean, root = velocity / (1 - 0.6**i), np.sqrt(square / (1 - 0.999**i))
+            p = p - 0.05 * mean / (root + epsilon)
+        np.testing.assert_allclose(params['hidden']['kernel'], p, 5e-5)
+
+
+@pytest.mark.parametrize('name', ['rmsprop', 'adam'])
+def test_epsilon_may_be_traced(name):
+    def first(epsilon):
+        return moved(update_rule(settings(name=name, epsilon=epsilon), NORMS))[0]
+
+    found = jax.jit(jax.vmap(first))(np.float32([1e-8, 0.3]))
+    for i, epsilon in enumerate((1e-8, 0.3)):
+        close(jax.tree.map(lambda a, i=i: a[i], found), first(epsilon))
 
 
 LAYERS = {

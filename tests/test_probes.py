@@ -216,6 +216,31 @@ def test_a_unit_is_dead_that_is_zero_at_every_position_of_every_image():
     np.testing.assert_allclose([found['dense'], found['conv']], [1 / 3, 1 / 4])
 
 
+def test_a_unit_splits_a_batch_from_5_to_95_percent_on():
+    positive = np.array([0, 1, 10, 19, 20])
+    z = np.where(np.arange(20)[:, np.newaxis] < positive, 1.0, -1.0)
+    made = sample(preactivations={'a': jnp.array(z), 'b': jnp.zeros((2, 3, 3, 4))})
+    found = PROBES['split_fraction'](made)
+    np.testing.assert_allclose([found['a'], found['b']], [3 / 5, 0], rtol=1e-6)
+
+
+def test_a_quadratic_loss_overshoots_by_its_curvature():
+    """To the bottom of a parabola a step wins half of what the slope promises."""
+
+    def there(params):
+        w = params['a']['kernel']
+        gradients = {'a': {'kernel': w}}
+        return sample(params=params, gradients=gradients, loss=(w**2).sum() / 2)
+
+    w = jnp.array([3.0, -4.0])
+    params, bottom = ({'a': {'kernel': v}} for v in (w, 0 * w))
+    found = PROBES['overshoot'](Step(there(params), bottom, there))
+    expected = {'x0.5': 0.25, 'x1': 0.5, 'x2': 1, 'x4': 2}
+    assert found.keys() == expected.keys()
+    for share, value in expected.items():
+        np.testing.assert_allclose(found[share], value, 1e-6)
+
+
 @pytest.mark.parametrize('name', SIZES)
 def test_every_nonlinearity_has_what_goes_into_it(name):
     net, variables, x = small(name, placement='before')

@@ -1,13 +1,17 @@
 """Scores by re-estimated statistics, beside the same in NumPy."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from networks import ByHand
 from probes_by_hand import cross_entropy, units
 
-from bnjax import config, program
+from bnjax import config, devices, program
 from bnjax.data import Dataset, Split
 from bnjax.probe_names import REESTIMATED
+from bnjax.reestimated import reestimated
+from bnjax.trial import init
 
 RNG = np.random.default_rng(0)
 CLASSES = 3
@@ -74,3 +78,17 @@ def test_scores_by_reestimated_statistics(name, placement, width):
     assert logs[1]['probes'] == {REESTIMATED: {}}
     gap = logs[-1]['test_loss'] - logs[-1]['reestimated_test_loss']
     assert gap != 0
+
+
+def test_statistics_are_reestimated_without_noise():
+    """For so is the network that they are for."""
+    fields = config.flatten(config.defaults()) | {'batch_size': 10}
+    noise = {'model.norm': 'noisy', 'model.dropout_percent': 30}
+    plain, noisy = (config.build(fields | more) for more in ({}, noise))
+    train = Split(*map(jnp.array, DATA.train))
+    state, one = init(plain, CLASSES, train), devices.mesh(1, 10)
+    found, expected = (
+        reestimated(cfg, CLASSES, state, train, one).batch_stats
+        for cfg in (noisy, plain)
+    )
+    jax.tree.map(np.testing.assert_array_equal, found, expected)

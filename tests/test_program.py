@@ -192,7 +192,8 @@ def test_floats_and_the_seed_are_traced():
     assert set(traced) == {
         *('model.momentum', 'model.epsilon', 'seed', 'optimizer.momentum'),
         *('optimizer.learning_rate', 'optimizer.weight_decay'),
-        *('optimizer.warmup_percent', 'label_smoothing'),
+        *('optimizer.warmup_percent', 'optimizer.epsilon', 'label_smoothing'),
+        *('model.scale', 'model.init_scale', 'model.bias_std'),
     }
     assert dict(static) | traced == FIELDS
     assert len(static) + len(traced) == len(FIELDS)

@@ -1,12 +1,14 @@
 """A config file becomes trials, or one line that says what is wrong with it."""
 
+import dataclasses
 import sys
 
 import pytest
+from sweeps import trial
 
 from bnjax import config
 from bnjax.errors import UserError
-from bnjax.study import load
+from bnjax.study import load, refined, verdicts
 
 GET = """\
 '''Does it matter?
@@ -194,3 +196,57 @@ def test_a_path_that_is_no_config_is_named(tmp_path, monkeypatch, path):
     with pytest.raises(UserError, match='^--config=') as caught:
         load(path, {})
     assert 'lists the configs' in str(caught.value)
+
+
+def test_a_sweep_may_look_at_the_fields_it_starts_from(study):
+    text = GET + 'def sweep(add, fields):\n    add(seed=fields.epochs)\n'
+    assert study(text, ':7').trials[0].config['seed'] == 7
+
+
+REFINE = """
+def refine(add, results):
+    best = results.where(steps=2).best()
+    add(steps=4, **{'optimizer.learning_rate': best})
+"""
+
+
+def finished(asked):
+    """Records of its trials; the smallest learning rate is the best."""
+    return [
+        dataclasses.replace(trial({'seed': 0}), config=t.config, metrics=scores(t))
+        for t in asked.trials
+    ]
+
+
+def scores(trial):
+    value = 1 - trial.config['optimizer.learning_rate']
+    return {'validation_accuracy': value, 'train_loss': 0.1, 'test_accuracy': value}
+
+
+def test_refine_adds_trials_to_those_that_are_finished(study):
+    rates = [{'steps': 2, 'optimizer.learning_rate': r} for r in (0.2, 0.1)]
+    asked = study(sweep(*rates) + REFINE)
+    further = refined(asked, finished(asked))
+    assert further.trials[:2] == asked.trials
+    added = further.trials[2].config
+    assert (added['steps'], added['optimizer.learning_rate']) == (4, 0.1)
+    assert set(further.swept) == {'steps', 'optimizer.learning_rate'}
+    assert refined(further, finished(further)).trials == further.trials
+
+
+def test_without_refine_nothing_is_added(study):
+    asked = study(GET)
+    assert refined(asked, finished(asked)) is asked
+    assert verdicts(asked, finished(asked)) == []
+
+
+def test_what_goes_wrong_in_refine_or_verdict_is_one_line_with_its_place(study):
+    wrong = (
+        'def refine(add, results):\n    add(**{"model.nam": "mlp"})\n'
+        'def verdict(results):\n    return results.where(seed=99)\n'
+    )
+    asked = study(GET + wrong)
+    with pytest.raises(UserError, match=r'mine\.py:11: there is no field model\.nam'):
+        refined(asked, finished(asked))
+    with pytest.raises(UserError, match=r'mine\.py:13: ValueError: .*no trial has'):
+        verdicts(asked, finished(asked))

@@ -7,6 +7,7 @@ import pytest
 from plain import CLASSES, Plain, close, images, same, scores_of, trained, trial
 
 from bnjax.data import Split
+from bnjax.errors import UserError
 from bnjax.trial import evaluate, init, step
 
 ARMS = [{'model.placement': placement} for placement in ('none', 'before', 'after')]
@@ -25,7 +26,9 @@ def update_rule(settings, total):
     decay = optax.add_decayed_weights(s.weight_decay, kernels)
     rules = {
         'sgd': lambda: optax.chain(decay, optax.sgd(rate, s.momentum, s.nesterov)),
-        'rmsprop': lambda: optax.chain(decay, optax.rmsprop(rate, momentum=s.momentum)),
+        'rmsprop': lambda: optax.chain(
+            decay, optax.rmsprop(rate, momentum=s.momentum, eps_in_sqrt=False)
+        ),
         'adam': lambda: optax.adamw(
             rate, s.momentum, weight_decay=s.weight_decay, mask=kernels
         ),
@@ -116,6 +119,52 @@ def test_a_seed_gives_every_arm_the_same_kernels(name):
     for a, b in ((0, 1), (1, 2), (0, 2)):
         for layer, kernel in by_seed[a][0].items():
             assert not np.isin(kernel, by_seed[b][0][layer]).any()
+
+
+FROZEN = [
+    ({'model__name': 'mlp', 'model__placement': 'after'}, 'sgd'),
+    ({'model__name': 'resnet', 'model__depth': 4, 'model__features': (3,)}, 'rmsprop'),
+    ({'model__name': 'lstm'}, 'adam'),
+    ({'model__name': 'rnn', 'model__norm': 'layer'}, 'adam'),
+]
+
+
+@pytest.mark.parametrize(('fields', 'rule'), FROZEN, ids=lambda v: str(v)[:24])
+def test_frozen_layers_stay_as_drawn_and_the_others_do_not_know(fields, rule):
+    fields |= {'optimizer__name': rule, 'optimizer__weight_decay': 0.1}
+    free, half = (
+        trial(optimizer__frozen=n, optimizer__decay_norm=True, **fields) for n in (0, 1)
+    )
+    batches = [images(4, (4, 4, 1)) for _ in range(2)]
+    first = init(half, CLASSES, batches[0])
+    assert same(first.params, init(free, CLASSES, batches[0]).params)
+    once = our_loop(half, first, batches[:1])[0].params
+    plain = our_loop(free, init(free, CLASSES, batches[0]), batches[:1])[0].params
+    last = our_loop(half, first, batches)[0]
+    for module, values in last.params.items():
+        if module.startswith(('hidden_0', 'norm_0')):
+            assert same(values, first.params[module])
+        else:
+            close(once[module], plain[module])
+            for name, value in values.items():
+                assert (value != first.params[module][name]).any(), (module, name)
+    for module, stats in last.batch_stats.items():
+        assert not same(stats, first.batch_stats[module])
+
+
+def test_more_frozen_layers_than_there_are_are_refused():
+    for name, most in (('mlp', 2), ('lstm', 2), ('cnn', 4)):
+        cfg = trial(model__name=name, optimizer__frozen=most)
+        state = init(cfg, CLASSES, images(1, (4, 4, 1)))
+        assert set(state.params)
+        with pytest.raises(
+            UserError, match=f'frozen={most + 1} must be at most {most}'
+        ):
+            init(
+                trial(model__name=name, optimizer__frozen=most + 1),
+                CLASSES,
+                images(1, (4, 4, 1)),
+            )
 
 
 def test_layers_of_one_shape_start_different():

@@ -25,8 +25,10 @@ class Transform(NamedTuple):
 def fit(preprocess: str, pixels: np.ndarray, white: int) -> Transform:
     """The transform that ``preprocess`` names, from uint8 pixels (n, ...).
 
-    ``white`` is the pixel value that becomes 1 before anything else.
+    ``white`` is the pixel value that becomes 1 before anything else, but for ``raw``.
     """
+    if preprocess == 'raw':
+        return Transform(0.0, 1.0)
     if preprocess == 'unit':
         return Transform(0.0, float(white))
     mean = (_sum_over(pixels, lambda x: x.sum(0)) / len(pixels)).astype(np.float32)

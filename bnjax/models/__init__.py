@@ -3,6 +3,7 @@
 from bnjax import config
 from bnjax.models.convolution import Conv3x3
 from bnjax.models.feedforward import CNN, MLP, Darknet
+from bnjax.models.initial import with_noise_on_biases
 from bnjax.models.layers import Network, max_pool
 from bnjax.models.recurrent import LSTM, RNN
 from bnjax.models.residual import ResNet
@@ -28,4 +29,11 @@ def network(
     return NETWORKS[settings.name](settings, classes, convolution)
 
 
-__all__ = ['NETWORKS', 'Conv3x3', 'Network', 'max_pool', 'network']
+__all__ = [
+    'NETWORKS',
+    'Conv3x3',
+    'Network',
+    'max_pool',
+    'network',
+    'with_noise_on_biases',
+]

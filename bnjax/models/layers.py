@@ -16,8 +16,15 @@ from jax import lax
 
 from bnjax import config
 from bnjax.errors import UserError
-from bnjax.linen import BatchNorm
+from bnjax.models import norms
 from bnjax.models.convolution import Conv3x3
+from bnjax.models.initial import kernel_init
+
+CONSTANT = {
+    'constant_mean': ('mean',),
+    'constant_variance': ('var',),
+    'constant_statistics': ('mean', 'var'),
+}
 
 
 class Network(nn.Module):
@@ -61,25 +68,32 @@ def linear(net: Network) -> dict[str, Any]:
     """What every hidden layer takes; batch norm before it would undo a bias."""
     return {
         'use_bias': net.settings.placement != 'before',
-        'kernel_init': getattr(nn.initializers, net.settings.init)(),
+        'kernel_init': kernel_init(net.settings),
         'dtype': jnp.dtype(net.settings.dtype),
         'parent': net,
     }
 
 
-def norm(net: Network, name: str, train: bool, **fields: Any) -> BatchNorm:
-    """A batch norm by the settings, ``fields`` aside; its statistics are float32."""
+def norm(net: Network, name: str, train: bool, **fields: Any) -> Any:
+    """A batch norm or its variant by the settings, ``fields`` aside."""
     settings = net.settings
     by_settings: dict[str, Any] = {
-        'momentum': settings.momentum,
         'epsilon': settings.epsilon,
         'use_scale': settings.use_scale,
         'use_bias': settings.use_bias,
+        'scale': settings.scale,
         'dtype': jnp.dtype(settings.dtype),
+        'name': name,
+        'parent': net,
     }
-    return BatchNorm(
-        use_running_average=not train, name=name, parent=net, **by_settings | fields
-    )
+    if settings.norm == 'layer':
+        return norms.Layer(**by_settings | fields)
+    by_settings |= {'use_running_average': not train, 'momentum': settings.momentum}
+    if settings.norm in CONSTANT:
+        by_settings['constant'] = CONSTANT[settings.norm]
+        return norms.Constant(**by_settings | fields)
+    kind = norms.Noisy if settings.norm == 'noisy' else norms.Batch
+    return kind(**by_settings | fields)
 
 
 def normalized(
@@ -101,7 +115,21 @@ def activated(
     sow_preactivation(net, x, function, i)
     x = function(x)
     sow_activation(net, x, i)
-    return normalized(net, x, i, train, 'after')
+    return dropped(net, normalized(net, x, i, train, 'after'), i, train)
+
+
+def dropped(net: Network, x: jax.Array, i: int, train: bool) -> jax.Array:
+    """What hidden layer ``i`` gives out, in training without a share of it.
+
+    Drawn from the stream ``noise``; without one nothing is left out.
+    """
+    percent = net.settings.dropout_percent
+    if not (percent and train and net.has_rng('noise')):
+        return x
+    layer = nn.Dropout(
+        percent / 100, rng_collection='noise', name=f'dropout_{i}', parent=net
+    )
+    return layer(x, deterministic=False)
 
 
 def sow_activation(net: Network, x: jax.Array, i: int) -> None:
@@ -126,5 +154,5 @@ def output(net: Network, x: jax.Array) -> jax.Array:
     """Logits ``(n, classes)``: a float32 product with the mean over positions."""
     x = x.astype(jnp.float32)
     x = x.mean(tuple(range(1, x.ndim - 1))) if x.ndim > 2 else x
-    init = getattr(nn.initializers, net.settings.init)()
+    init = kernel_init(net.settings)
     return nn.Dense(net.classes, name='output', kernel_init=init, parent=net)(x)

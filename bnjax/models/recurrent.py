@@ -7,10 +7,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from bnjax.errors import UserError
 from bnjax.linen import BatchNorm
 from bnjax.models.layers import (
     Network,
     dense,
+    dropped,
     linear,
     norm,
     output,
@@ -18,7 +20,7 @@ from bnjax.models.layers import (
     sow_preactivation,
 )
 
-Norms: TypeAlias = dict[str, BatchNorm]
+Norms: TypeAlias = dict[str, Any]
 Seen: TypeAlias = dict[str, jax.Array]
 Out: TypeAlias = tuple[jax.Array, jax.Array, jax.Array, Seen]
 
@@ -29,8 +31,9 @@ class RNN(Network):
     Layer ``i`` has ``settings.features[i]`` units; the last row's go to a linear
     output. ``before`` is h_t = tanh(BN(W x_t + U h_{t-1})); ``after`` is
     h_t = BN(tanh(W x_t + U h_{t-1} + b)), and so are the h_{t-1} and the x_t of the
-    next layer. The scale of batch norm starts at 0.1, for at 1 the derivative of tanh
-    is too small to carry gradients over many steps (Cooijmans et al. 2017).
+    next layer. The scale of batch norm starts at a tenth of ``settings.scale``, for
+    at 1 the derivative of tanh is too small to carry gradients over many steps
+    (Cooijmans et al. 2017). Dropout is between layers, not between steps.
 
     A step is normalised by its own batch in training. Afterwards ``per_step``
     statistics are those of that step, with a leading axis of rows; ``shared`` ones
@@ -110,6 +113,7 @@ def _over_rows(net: RNN | LSTM, layer: Callable, x: jax.Array, train: bool) -> A
         x, a, activations = layer(net, x, i, width, train)
         sow_preactivation(net, a.swapaxes(0, 1), jnp.tanh, i)
         sow_activation(net, activations.swapaxes(0, 1), i)
+        x = dropped(net, x, i, train)
     return output(net, x[-1])
 
 
@@ -161,20 +165,23 @@ def _scanned(
     _, (h, a, activations, seen) = layer(state, products)
     if shared and train:
         for place, inputs in seen.items():
-            _update(norms[place], inputs)
+            if isinstance(norms[place], BatchNorm):
+                _update(norms[place], inputs)
     return h, a, activations
 
 
-def _norm(net: RNN | LSTM, name: str, train: bool, **fields: Any) -> BatchNorm:
-    shared = net.settings.statistics == 'shared'
-    return norm(
-        net,
-        name,
-        train,
-        scale_init=nn.initializers.constant(0.1),
-        update_running_average=False if shared else None,
-        **fields,
-    )
+def _norm(net: RNN | LSTM, name: str, train: bool, **fields: Any) -> Any:
+    settings = net.settings
+    if settings.norm not in ('batch', 'layer'):
+        raise UserError(
+            f'model.norm={settings.norm!r} is not there with '
+            f'model.name={settings.name!r}; give batch or layer'
+        )
+    if settings.use_scale:
+        fields['scale'] = 0.1 * settings.scale
+    if settings.norm == 'batch' and settings.statistics == 'shared':
+        fields['update_running_average'] = False
+    return norm(net, name, train, **fields)
 
 
 def _update(layer: BatchNorm, inputs: jax.Array) -> None:

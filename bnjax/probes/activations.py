@@ -40,6 +40,14 @@ def zero_fraction(sample: Sample) -> dict[str, jax.Array]:
     return {layer: (a == 0).mean() for layer, a in sample.activations.items()}
 
 
+def zero_fraction_std(sample: Sample) -> dict[str, jax.Array]:
+    """Standard deviation over the units of each one's share of zeros."""
+    return {
+        layer: (a == 0).mean(_but_units(a)).std()
+        for layer, a in sample.activations.items()
+    }
+
+
 def dead_fraction(sample: Sample) -> dict[str, jax.Array]:
     """Share of each hidden layer's units that are 0 on the whole batch.
 
@@ -54,6 +62,21 @@ def dead_fraction(sample: Sample) -> dict[str, jax.Array]:
 def saturated_fraction(sample: Sample) -> dict[str, jax.Array]:
     """Share of |z| > 2, where z goes into the nonlinearity; of N(0, 1) it is 4.6 %."""
     return {layer: (abs(z) > 2).mean() for layer, z in sample.preactivations.items()}
+
+
+def split_fraction(sample: Sample) -> dict[str, jax.Array]:
+    """Share of units whose z is positive on 5 to 95 % of the batch.
+
+    The others are linear there, if the nonlinearity has its kink at 0.
+    """
+
+    def splits(z: jax.Array) -> jax.Array:
+        # Counted, for 5 % is no float.
+        positive, all_of_them = (z > 0).sum(_but_units(z)), z.size // z.shape[-1]
+        shares = 20 * positive
+        return (shares >= all_of_them) & (shares <= 19 * all_of_them)
+
+    return {layer: splits(z).mean() for layer, z in sample.preactivations.items()}
 
 
 def middle_fraction(sample: Sample) -> dict[str, jax.Array]:

@@ -42,6 +42,12 @@ def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
     return (a * b).sum() / (norm(a) * norm(b))
 
 
+def product(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The inner product of two arrays of one shape; small ones do not vanish."""
+    (a, size), (b, other) = _scaled(a), _scaled(b)
+    return size * (other * (a * b).sum())
+
+
 def _scaled(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """``x`` with 1 as its largest size, and what it was."""
     largest = jnp.abs(x).max()

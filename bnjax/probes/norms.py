@@ -60,9 +60,9 @@ def running_batch_gap(sample: Sample) -> dict[str, jax.Array]:
 
 
 def _learned(sample: Sample, name: str) -> dict[str, jax.Array]:
-    """A parameter of the batch norms that have it."""
+    """A parameter of the batch norms, or layer norms, that have it."""
     return {
-        layer: sample.params[layer][name]
-        for layer in sample.running
-        if name in sample.params.get(layer, {})
+        layer: values[name]
+        for layer, values in sample.params.items()
+        if layer.startswith('norm_') and name in values
     }

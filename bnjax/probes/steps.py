@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from bnjax.probes.activations import of_units
-from bnjax.probes.gradients import cosine, norm
+from bnjax.probes.gradients import cosine, norm, product
 from bnjax.probes.sample import ByModule, Sample, depth, weights
 
 SHARES = (0.5, 1.0, 2.0, 4.0)
@@ -165,6 +165,21 @@ def smoothness_along_step(step: Step) -> dict[str, jax.Array]:
     """
     length = _apart(step.after, step.sample.params)
     return _by_share(step.way[1] / (jnp.array(SHARES) * length))
+
+
+def overshoot(step: Step) -> dict[str, jax.Array]:
+    r"""By how much the loss falls short of its slope at shares of the step.
+
+    .. math:: 1 - \frac{L(w + t \Delta) - L(w)}
+                       {t \, \langle \nabla L(w), \Delta \rangle}
+
+    0 where the loss goes on as it begins, 1 where the step has won nothing, above 1
+    where it has lost. The slope is that of what is learned: with label smoothing, not
+    quite of the loss.
+    """
+    moved = jax.tree.map(jnp.subtract, step.after, step.sample.params)
+    slopes = jax.tree.leaves(jax.tree.map(product, step.sample.gradients, moved))
+    return _by_share(1 - step.way[0] / (jnp.array(SHARES) * sum(slopes)))
 
 
 def _drift(step: Step, difference: Callable[..., jax.Array]) -> dict[str, jax.Array]:

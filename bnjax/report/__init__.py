@@ -17,6 +17,7 @@ from bnjax.records import METRICS, Record, write_atomically
 from bnjax.report import page
 from bnjax.report.answer import conclude, headlines
 from bnjax.report.figures import drawn
+from bnjax.report.verdicts import verdict_table, write_verdicts
 from bnjax.report.wording import (
     TRAIN,
     arm_name,
@@ -28,7 +29,7 @@ from bnjax.report.wording import (
     signed,
 )
 
-__all__ = ['headlines', 'summary', 'write']
+__all__ = ['headlines', 'summary', 'verdict_table', 'write', 'write_verdicts']
 
 WIDE = 3  # as many arms stand side by side in a terminal of 100 columns
 COLOURS = {'higher': 'green', 'lower': 'red'}

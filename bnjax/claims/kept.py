@@ -1,0 +1,124 @@
+"""The verdicts that are kept with the code, and the table of them."""
+
+import json
+import math
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from bnjax.claims import studies
+from bnjax.claims.checking import Checked
+from bnjax.claims.register import CLAIMS
+from bnjax.records import write_atomically, write_json
+from bnjax.report.numbers import estimate
+from bnjax.report.verdicts import COLOURS
+from bnjax.stats import Interval
+from bnjax.verdict import NOT_RUN, Verdict
+
+FILE = pathlib.Path(__file__).parent / 'verdicts.json'
+
+
+def read() -> dict[str, Any]:
+    """By ``exact``, ``claims`` and ``studies`` what came out of them so far."""
+    empty: dict[str, Any] = {'exact': {}, 'claims': {}, 'studies': {}}
+    return empty | (json.loads(FILE.read_text()) if FILE.exists() else {})
+
+
+def write(kept: Mapping[str, Any]) -> None:
+    """Keeps what came out."""
+    write_json(FILE, kept)
+
+
+def add_checks(kept: dict[str, Any], found: Iterable[Checked]) -> None:
+    """Puts in what the exact checks said."""
+    for outcome in found:
+        kept['exact'][outcome.claim.id] = {
+            'verdict': outcome.verdict,
+            'effect': outcome.effect,
+            'check': outcome.claim.check,
+        }
+
+
+def add_study(
+    kept: dict[str, Any],
+    name: str,
+    configs: pathlib.Path,
+    runs: pathlib.Path,
+    images: pathlib.Path,
+) -> None:
+    """Puts in what a study said, and said again with other first seeds.
+
+    What is kept of a study stays where its work directory is not there, or not done.
+    """
+    at = studies.place(name, configs, runs)
+    if not (found := studies.outcome(at)):
+        return
+    summary = studies.summary(at, found)
+    if png := studies.figure(found):
+        write_atomically(images / f'{name}.png', png)
+        summary['figures'] = [f'{name}.png']
+    kept['studies'][name] = summary
+    again = _again(name, configs, runs)
+    for verdict in found.verdicts:
+        kept['claims'][verdict.claim] = _fields(verdict) | {
+            'study': name,
+            'rule': studies.rule_digest(at.file),
+            'begun': studies.began(at),
+            'again': again.get(verdict.claim),
+        }
+
+
+def _again(
+    name: str, configs: pathlib.Path, runs: pathlib.Path
+) -> dict[str, dict[str, Any]]:
+    """By claim, what the same study said with other seeds, where it ran so."""
+    ends = (place.name.removeprefix(f'{name}-') for place in runs.glob(f'{name}-*'))
+    for seed in sorted(int(end) for end in ends if end.isdigit()):
+        if other := studies.outcome(studies.place(name, configs, runs, seed)):
+            return {v.claim: _fields(v) | {'seeds': seed} for v in other.verdicts}
+    return {}
+
+
+def _fields(verdict: Verdict) -> dict[str, Any]:
+    known = [v if math.isfinite(v) else None for v in verdict.interval or ()]
+    own = verdict._asdict()
+    own |= {'interval': known or None, 'bounds': [*verdict.bounds]}
+    del own['claim']
+    return own
+
+
+def verdict_of(kept: Mapping[str, Any], claim: str) -> Mapping[str, Any]:
+    """What is kept of a claim; of a duplicate that of the claim it repeats."""
+    entry = CLAIMS[claim]
+    for source, key in (('claims', claim), ('claims', entry.same), ('exact', claim)):
+        if key in kept[source] and (source == 'claims' or not entry.study):
+            return kept[source][key]
+    return {'verdict': NOT_RUN, 'effect': entry.reason or 'not run yet'}
+
+
+def table(kept: Mapping[str, Any]) -> Table:
+    """A row for each claim: verdict, what was measured, n, and what repeats it."""
+    made = Table('claim', 'verdict', 'measured', 'n', 'repeat', title='Claims')
+    for claim in CLAIMS.values():
+        found = verdict_of(kept, claim.id)
+        interval = _interval(found)
+        effect = found['effect']
+        if interval:
+            effect += f': {estimate(interval, found["bounds"])}'
+        made.add_row(
+            claim.id,
+            Text(found['verdict'], COLOURS.get(found['verdict'], '')),
+            Text(effect),
+            str(interval.n) if interval else '',
+            claim.command.removeprefix('python -m bnjax.claims '),
+        )
+    return made
+
+
+def _interval(found: Mapping[str, Any]) -> Interval | None:
+    values = found.get('interval')
+    known = [math.nan if v is None else v for v in values or ()]
+    return Interval(*known) if known else None
