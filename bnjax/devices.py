@@ -5,6 +5,10 @@ statistics stay those of the whole batch.
 """
 
 import math
+import os
+import pathlib
+import platform
+import re
 from typing import Any
 
 import jax
@@ -41,3 +45,21 @@ def everywhere(mesh: Mesh) -> NamedSharding:
 def over_data(mesh: Mesh, batch: Any) -> Any:
     """Has XLA divide arrays by their first axis, that of the images, in a trial."""
     return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, P('data')))
+
+
+def described() -> str:
+    """All devices in words."""
+    kind, count = jax.devices()[0], jax.device_count()
+    if kind.platform != 'cpu':
+        return f'{count} x {kind.device_kind} ({kind.platform})'
+    return f'{count} x cpu: {os.cpu_count()} cores of {processor()}'
+
+
+def processor() -> str:
+    """The name of the host's processor."""
+    try:
+        about = pathlib.Path('/proc/cpuinfo').read_text()
+    except OSError:
+        about = ''
+    name = re.search(r'^model name\s*:\s*(.+)$', about, re.MULTILINE)
+    return name[1] if name else platform.processor() or platform.machine()

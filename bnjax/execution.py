@@ -12,6 +12,7 @@ import flax
 import jax
 
 import bnjax
+from bnjax import devices
 from bnjax.data.cache import directory
 from bnjax.errors import UserError
 from bnjax.program import Static
@@ -144,10 +145,10 @@ def _is_plan(kept: Any) -> bool:
 def _width(model: str, trials: int) -> int:
     """At most the table's on each device, and chunks as full as can be."""
     table = WIDTH.get(jax.default_backend(), WIDTH['gpu'])
-    devices = jax.device_count()
-    chunks = -(-trials // (table[model] * devices))
+    count = jax.device_count()
+    chunks = -(-trials // (table[model] * count))
     width = -(-trials // chunks)
-    return width if width < devices else -(-width // devices) * devices
+    return width if width < count else -(-width // count) * count
 
 
 def environment(begun: Mapping[str, Any]) -> dict[str, str]:
@@ -157,13 +158,12 @@ def environment(begun: Mapping[str, Any]) -> dict[str, str]:
       begun: the config.json the work directory was begun with, or nothing. Where it
         names others, they are kept as 'begun with'.
     """
-    device = jax.devices()[0]
     now = {
         'bnjax': bnjax.__version__,
         'python': platform.python_version(),
         'jax': jax.__version__,
         'flax': flax.__version__,
-        'device': f'{jax.device_count()} x {device.device_kind} ({device.platform})',
+        'device': devices.described(),
         'system': platform.platform(),
     }
     others = [f'{k} {begun[k]}' for k in now if begun.get(k, now[k]) != now[k]]

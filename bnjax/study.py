@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -26,32 +26,39 @@ class Trial:
     config: Mapping[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """What a config file asks for.
+class Source(NamedTuple):
+    """A config file, executed.
 
     Attributes:
-      file: the config file.
-      description: its docstring.
-      trials: each once, in the order of the sweep.
-      swept: fields that differ between trials, ``seed`` apart, in the sweep's order.
-      module: the file, executed.
+      file: it.
+      module: what it defines.
       base: every field of a trial that the sweep does not change.
       pins: fields from the command line, which no trial may change.
     """
 
     file: pathlib.Path
-    description: str
-    trials: tuple[Trial, ...]
-    swept: tuple[str, ...]
     module: ModuleType
     base: Mapping[str, Any]
     pins: Mapping[str, Any]
 
-    @property
-    def name(self) -> str:
-        """Of the file, without its directory and suffix."""
-        return self.file.stem
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What a config file asks for.
+
+    Attributes:
+      name: of the file, without its directory and suffix.
+      description: the file's docstring.
+      trials: each once, in the order of the sweep.
+      swept: fields that differ between trials, ``seed`` apart, in the sweep's order.
+      source: the file.
+    """
+
+    name: str
+    description: str
+    trials: tuple[Trial, ...]
+    swept: tuple[str, ...]
+    source: Source
 
 
 def load(path: str, pins: Mapping[str, Any]) -> Study:
@@ -78,8 +85,8 @@ def load(path: str, pins: Mapping[str, Any]) -> Study:
         base = _checked(config.flatten(made))
         changes = _changes(module, made)
     description = inspect.cleandoc(module.__doc__ or file.stem)
-    begun = Study(file, description, (), (), module, base, pins)
-    return _with(begun, changes)
+    source = Source(file, module, base, pins)
+    return _with(Study(file.stem, description, (), (), source), changes)
 
 
 def refined(study: Study, finished: Sequence[Record]) -> Study:
@@ -88,10 +95,10 @@ def refined(study: Study, finished: Sequence[Record]) -> Study:
     Raises:
       UserError: the config file fails, or asks for what there is not.
     """
-    refine = getattr(study.module, 'refine', None)
+    refine = getattr(study.source.module, 'refine', None)
     if refine is None:
         return study
-    with _blaming(study.file):
+    with _blaming(study.source.file):
         changes = _collected(lambda add: refine(add, _results(finished)))
     return _with(study, changes)
 
@@ -102,10 +109,10 @@ def verdicts(study: Study, finished: Sequence[Record]) -> list[Any]:
     Raises:
       UserError: the config file fails.
     """
-    verdict = getattr(study.module, 'verdict', None)
+    verdict = getattr(study.source.module, 'verdict', None)
     if verdict is None:
         return []
-    with _blaming(study.file):
+    with _blaming(study.source.file):
         return list(verdict(_results(finished)))
 
 
@@ -119,7 +126,7 @@ def _with(study: Study, changes: Sequence[Mapping[str, Any]]) -> Study:
     """The study with a trial for each of the changes, those it has already apart."""
     trials = {trial.id: trial for trial in study.trials}
     for change in changes:
-        fields = {**study.base, **change, **study.pins}
+        fields = {**study.source.base, **change, **study.source.pins}
         if fields['steps']:  # which decides, so that epochs tells no trials apart
             fields['epochs'] = config.FIELDS['epochs'].default
         trial = Trial(identity(fields), fields)

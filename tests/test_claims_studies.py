@@ -71,7 +71,7 @@ def test_a_study_says_what_it_shows_and_settles(name):
     assert question.endswith('?')
     for part in PARTS:
         assert sum(line.startswith(part) for line in rest) == 1, part
-    assert len(asked.file.read_text().splitlines()) <= 250
+    assert len(asked.source.file.read_text().splitlines()) <= 250
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -115,7 +115,7 @@ def check_verdicts(name, make):
         assert v.interval is None or all(np.ndim(x) == 0 for x in v.interval)
         assert all(math.isfinite(bound) for bound in v.bounds)
         assert CLAIMS[v.claim].study == name
-    check_pictures(asked.module, Results(tuple(known.values())))
+    check_pictures(asked.source.module, Results(tuple(known.values())))
 
 
 def check_pictures(module, results):

@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
+import pathlib
 import re
 import time
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from bnjax import config, execution, program, records, sweep
 from bnjax.records import METRICS
-from bnjax.study import Study, Trial
+from bnjax.study import Source, Study, Trial
 
 WIDTH = 4
 PER_EPOCH = 10  # 1 295 training images in batches of 128
@@ -37,7 +39,9 @@ def study(*changes):
         )
     ]
     swept = dict.fromkeys(name for change in changes for name in change)
-    return Study('tiny', 'Tiny?', tuple(trials), tuple(n for n in swept if n != 'seed'))
+    source = Source(pathlib.Path('tiny.py'), ModuleType('tiny'), {}, {})
+    named = tuple(n for n in swept if n != 'seed')
+    return Study('tiny', 'Tiny?', tuple(trials), named, source)
 
 
 def rates(*learning_rates):

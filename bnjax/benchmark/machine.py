@@ -3,10 +3,10 @@
 import datetime
 import importlib.metadata
 import os
-import pathlib
 import platform
-import re
 from typing import Any
+
+from bnjax.devices import processor
 
 PACKAGES = ('bnjax', 'jax', 'jaxlib', 'flax', 'numpy', 'torch')
 
@@ -15,22 +15,13 @@ def circumstances() -> dict[str, Any]:
     """Date, machine, its load and versions; imports none of the packages it names."""
     return {
         'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
-        'processor': _processor(),
+        'processor': processor(),
         'cores': os.cpu_count(),
         'load': os.getloadavg()[0],  # processes that wanted a core in the last minute
         'system': platform.platform(),
         'versions': {'python': platform.python_version()}
         | {name: _version(name) for name in PACKAGES},
     }
-
-
-def _processor() -> str:
-    try:
-        about = pathlib.Path('/proc/cpuinfo').read_text()
-    except OSError:
-        about = ''
-    name = re.search(r'^model name\s*:\s*(.+)$', about, re.MULTILINE)
-    return name[1] if name else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str | None:

@@ -110,7 +110,7 @@ def outcome(at: Place) -> Outcome | None:
 
 def summary(at: Place, found: Outcome) -> dict[str, Any]:
     """What a reader should know of a study that was run: texts, numbers, tables."""
-    module, trials = found.study.module, found.records
+    module, trials = found.study.source.module, found.records
     notes = records.read_config(at.workdir)
     tables: Callable = getattr(module, 'tables', lambda results: [])
     return {
@@ -131,7 +131,7 @@ def summary(at: Place, found: Outcome) -> dict[str, Any]:
 
 def figure(found: Outcome) -> bytes | None:
     """The study's own figure as PNG, if it has one."""
-    draw = getattr(found.study.module, 'figure', None)
+    draw = getattr(found.study.source.module, 'figure', None)
     if draw is None:
         return None
     import matplotlib

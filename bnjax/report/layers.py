@@ -31,7 +31,7 @@ MAGNITUDES = (
     *('_norm', '_change', '_drift', '_shift', '_gap', '_min'),
     *('gradient_along_step', 'smoothness_along_step'),
 )
-ALONG = '_along_step'  # measured at shares of a step, in place of layers
+ALONG = '_along_step', 'overshoot'  # measured at shares of a step, in place of layers
 OF_ACTIVATIONS = ('activation_', 'zero_', 'dead_', 'middle_')
 TAKEN = (
     ' Activations are taken after the nonlinearity, and before a batch norm placed '
