@@ -162,6 +162,7 @@ def _show(
     from bnjax import report
     from bnjax.progress import Terminal
 
+    verdicts = study.verdicts(asked, finished)
     seconds = sum(record.seconds for record in finished)
     page = report.write(
         workdir,
@@ -170,14 +171,15 @@ def _show(
         description=asked.description,
         swept=asked.swept,
         notes={**notes, 'training': f'{seconds:.0f} s, compilation apart'},
+        verdicts=verdicts,
     )
     out = Terminal(highlight=False, markup=False)
     out.print(report.summary(finished, asked.swept))
     for line in report.headlines(finished, asked.swept):
         out.print(line)
-    if found := study.verdicts(asked, finished):
-        report.write_verdicts(workdir, found)
-        out.print(report.verdict_table(found))
+    if verdicts:
+        report.write_verdicts(workdir, verdicts)
+        out.print(report.verdict_table(verdicts))
     out.print(f'report: {page}', soft_wrap=True)
 
 

@@ -288,6 +288,8 @@ def test_a_sweep_is_refined_and_ends_in_verdicts(here, capsys):
     assert (claim, said['verdict'], said['bounds']) == ('S1', 'confirmed', [0.0])
     mean = np.mean([float(row['test_accuracy']) for row in rows[4:]])
     assert said['interval'][0] == pytest.approx(mean) and said['interval'][3] == 2
+    page = (here / 'work/report.html').read_text()
+    assert '<h2>Verdicts</h2>' in page and '<td>confirmed</td>' in page
     before = kept(here / 'work')
     assert main(ARGUMENTS) == 0
     assert kept(here / 'work') == before

@@ -28,6 +28,7 @@ from bnjax.report.wording import (
     show,
     signed,
 )
+from bnjax.verdict import Verdict
 
 __all__ = ['headlines', 'summary', 'verdict_table', 'write', 'write_verdicts']
 
@@ -43,12 +44,14 @@ def write(
     description: str,
     swept: Sequence[str],
     notes: Mapping[str, str],
+    verdicts: Sequence[Verdict] = (),
 ) -> pathlib.Path:
     """Writes `figures/*.png` and `report.html` under `workdir`; returns the page.
 
     `swept` are the dotted names of the fields that vary, without 'seed', in the order
     of the sweep; `description` tells the question in its first line; `notes` say how
-    the sweep was run. A file that is there already is replaced whole.
+    the sweep was run; `verdicts` are the config's. A file that is there already is
+    replaced whole.
     """
     comparison = compare(records, swept)
     folder = workdir / 'figures'
@@ -65,6 +68,7 @@ def write(
         description=description,
         answer=conclude(comparison),
         notes=notes,
+        settled=verdicts,
     )
     path = workdir / 'report.html'
     # UTF-8 has no letter for some bytes of a path.

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from bnjax.comparison import Comparison
-from bnjax.report import tables, trials
+from bnjax.report import tables, trials, verdicts
 from bnjax.report.answer import Answer
 from bnjax.report.picture import Picture
+from bnjax.verdict import Verdict
 
 
 def render(
@@ -20,6 +21,7 @@ def render(
     description: str,
     answer: Answer,
     notes: Mapping[str, str],
+    settled: Sequence[Verdict] = (),
 ) -> str:
     """The page; `drawn` are the figures with their PNG files, the main one first."""
     question, _, _ = description.strip().partition('\n')
@@ -28,6 +30,7 @@ def render(
     parts = [
         f'<header><h1>{escape(title)}</h1>'
         f'<p class="question">{escape(question)}</p></header>',
+        verdicts.section(settled),
         _answer(answer),
         *figures[:1],
         tables.differences(comparison),

@@ -1,4 +1,4 @@
-"""What a sweep says of claims, for a terminal and for other programs."""
+"""What a sweep says of claims: for a terminal, the page, and other programs."""
 
 import math
 import pathlib
@@ -8,29 +8,43 @@ from rich.table import Table
 from rich.text import Text
 
 from bnjax.records import write_json
+from bnjax.report import tables
 from bnjax.report.numbers import estimate
 from bnjax.verdict import CONFIRMED, REFUTED, Verdict
 
 COLOURS = {CONFIRMED: 'green', REFUTED: 'red'}
 
 
+HEAD = 'claim', 'verdict', 'measured', 'mean [95 % interval]', 'n'
+
+
 def verdict_table(verdicts: Sequence[Verdict]) -> Table:
     """A row for each claim: the verdict, what was measured, and its interval."""
-    table = Table(
-        'claim',
-        'verdict',
-        'measured',
-        'mean [95 % interval]',
-        'n',
-        title='Verdicts',
-    )
-    for v in verdicts:
-        found = ('', '')
-        if v.interval:
-            found = estimate(v.interval, v.bounds), str(v.interval.n)
-        colour = COLOURS.get(v.verdict, '')
-        table.add_row(v.claim, Text(v.verdict, colour), Text(v.effect), *found)
+    table = Table(*HEAD, title='Verdicts')
+    for verdict in verdicts:
+        claim, said, *texts = _texts(verdict)
+        table.add_row(claim, Text(said, COLOURS.get(said, '')), *map(Text, texts))
     return table
+
+
+def section(verdicts: Sequence[Verdict]) -> str:
+    """The same table for the page; empty where the config has no verdict."""
+    if not verdicts:
+        return ''
+    caption = (
+        'By the rules in the config, which were fixed before the run; the interval is '
+        '95 % unless another level is named.'
+    )
+    rows = [[tables.Cell(text) for text in _texts(v)] for v in verdicts]
+    return tables.section('Verdicts', caption, HEAD, rows)
+
+
+def _texts(verdict: Verdict) -> list[str]:
+    interval = verdict.interval
+    found = ['', '']
+    if interval:
+        found = [estimate(interval, verdict.bounds), str(interval.n)]
+    return [verdict.claim, verdict.verdict, verdict.effect, *found]
 
 
 def write_verdicts(workdir: pathlib.Path, verdicts: Sequence[Verdict]) -> None:
