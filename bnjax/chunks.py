@@ -127,8 +127,9 @@ def _train(
 def _by_trial(
     ended: program.Snapshot, chunk: Mapping[str, program.Numbers]
 ) -> dict[str, tuple[list[dict], dict]]:
-    """The logs of each trial's epochs, and its last state."""
+    """The logs of each trial's epochs, and its network at the end."""
     by_epoch = [program.by_trial(log, len(chunk)) for log in ended.logs]
-    states = program.by_trial(jax.device_get(ended.state._asdict()), len(chunk))
+    network = {name: getattr(ended.state, name) for name in ('params', 'batch_stats')}
+    states = program.by_trial(jax.device_get(network), len(chunk))
     logs = map(list, zip(*by_epoch, strict=True))
     return dict(zip(chunk, zip(logs, states, strict=True), strict=True))

@@ -111,6 +111,8 @@ def _run(
     os.environ['MPLBACKEND'] = 'agg'  # without a window, whatever it was
     from bnjax import execution, sweep
 
+    if data_dir:
+        os.environ['TFDS_DATA_DIR'] = data_dir  # a verdict may look at images, too
     datasets = sweep.load_data(asked, data_dir)
     groups = sweep.groups(asked.trials)
     execution.plan(groups, _begun(workdir))  # refused before anything is written

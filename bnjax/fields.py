@@ -222,8 +222,8 @@ class Optimizer:
     )
     frozen: int = _field(
         0,
-        'hidden layers, from the input, whose weights, biases and batch norm stay as '
-        'they are drawn',
+        'hidden layers, from the input, whose weights, biases, scales and shifts stay '
+        'as they are drawn',
         low=0,
     )
 

@@ -14,7 +14,7 @@ from bnjax.study import Trial
 def record(
     trial: Trial,
     logs: Sequence[dict],
-    state: Mapping[str, Any],
+    network: Mapping[str, Any],
     total: int,
     seconds: float,
 ) -> Record:
@@ -23,7 +23,7 @@ def record(
     Args:
       trial: as it was asked for.
       logs: of each epoch, the one before training first.
-      state: in which it ended: ``params``, ``batch_stats`` and what else there is.
+      network: at the end, ``params`` and ``batch_stats``.
       total: steps in all.
       seconds: its share of the time.
     """
@@ -45,7 +45,7 @@ def record(
         curves={'epoch': np.arange(len(logs))}
         | curves
         | _probe_curves(trial.config, logs[1:], total)
-        | (_kept(state) if trial.config['keep_state'] else {}),
+        | (_kept(network) if trial.config['keep_state'] else {}),
     )
 
 
@@ -81,9 +81,8 @@ def _probe_curves(
     return curves
 
 
-def _kept(state: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """What a network is after training, as arrays by name."""
-    network = {name: state[name] for name in ('params', 'batch_stats')}
+def _kept(network: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Its arrays by name."""
     return flatten_dict({'state': network}, sep='/')
 
 

@@ -104,19 +104,30 @@ class Results:
             (Bonferroni), so that all of them hold with 95 %.
         """
         differences = list(self.minus(other, metric).values())
+        if all(map(lost, (*self, *other))):
+            differences = []  # nothing was learned, so nothing was seen to differ
         return interval(differences, level=LEVEL / cells)
 
 
 def lost(record: Record) -> bool:
-    """Whether a trial failed, diverged, or ended with a loss worse than of guessing."""
+    """Whether a trial failed, diverged, or ended worse than by guessing.
+
+    That is with losses worse than of guessing, both of the training images, over the
+    last epoch, and of the test images.
+    """
     worst = math.log(_classes(record)) + 0.1
-    return record.status != 'done' or not record.metrics['train_loss'] <= worst
+    losses = (record.metrics[name] for name in ('train_loss', 'test_loss'))
+    return record.status != 'done' or not any(loss <= worst for loss in losses)
 
 
 def accuracy(record: Record) -> float:
-    """The share of test images that is right in the end; of chance for a lost trial."""
-    chance = 1 / _classes(record)
-    return chance if lost(record) else record.metrics['test_accuracy']
+    """The share of test images that is right in the end; of chance for a lost trial.
+
+    It is nan for one that failed, which says nothing of its arm.
+    """
+    if record.status == 'failed':
+        return math.nan
+    return 1 / _classes(record) if lost(record) else record.metrics['test_accuracy']
 
 
 def steps_to(
@@ -152,16 +163,6 @@ def log_steps_to(
     """A metric: the natural logarithm of ``steps_to``, at least of one step."""
     steps = steps_to(target, metric)
     return lambda record: math.log(max(steps(record), 1.0))
-
-
-def reached(target: float, metric: str = 'validation_accuracy') -> Callable:
-    """A metric: 1 where a trial reached the target of ``steps_to``, else 0."""
-
-    def there(record: Record) -> float:
-        sign = -1 if metric.endswith('loss') else 1
-        return float((sign * (record.curves[metric] - target) >= 0).any())
-
-    return there
 
 
 def correlation(x: Sequence[float], y: Sequence[float]) -> Interval:

@@ -113,7 +113,10 @@ def verdicts(study: Study, finished: Sequence[Record]) -> list[Any]:
     if verdict is None:
         return []
     with _blaming(study.source.file):
-        return list(verdict(_results(finished)))
+        found = verdict(_results(finished))
+        if isinstance(found, tuple) or not all(hasattr(v, 'claim') for v in found):
+            raise UserError(f'verdict() returns {found}; it must return [Verdict(...)]')
+        return list(found)
 
 
 def _results(finished: Sequence[Record]) -> Any:

@@ -47,6 +47,7 @@ def here(tmp_path, monkeypatch):
     """A checkout with one tiny study, and nothing kept of any before."""
     enter(tmp_path, monkeypatch)
     (tmp_path / 'configs/claims').mkdir(parents=True)
+    (tmp_path / 'docs').mkdir()
     (tmp_path / 'configs/claims/tiny.py').write_text(STUDY)
     monkeypatch.setattr(kept, 'FILE', tmp_path / 'verdicts.json')
     return tmp_path
@@ -114,6 +115,11 @@ def test_claims_that_name_one_check_share_one_run(checks):
         (('run', 'S8'), 'S8: no study settles it; use check'),
         (('run', 'S84'), 'S84: no study settles it; '),
         (('run', 'S3'), 'configs/claims/placement.py does not exist; run this in a'),
+        (('run', 'tiny', '--seed=1'), '--seed=1 shares seeds with 0 to 100; give 0'),
+        (
+            ('write', '--docs=nowhere'),
+            'nowhere/ does not exist; run this in a checkout',
+        ),
         (('settle',), "invalid choice: 'settle'"),
         (('run', 'tiny', '--seed=x'), "invalid int value: 'x'"),
     ],
@@ -144,6 +150,21 @@ def test_a_study_is_run_kept_and_written_with_its_rule(here, capsys, monkeypatch
     capsys.readouterr()
     assert run() == 0
     assert re.search('S15 .*refuted', capsys.readouterr().out)
+
+
+def test_a_broken_check_writes_nothing(here, checks, capsys):
+    checks(lambda: Finding(None, 'measured'))
+    assert run('write') == 1
+    assert 'not written' in capsys.readouterr().err
+    assert not kept.FILE.exists() and not list((here / 'docs').iterdir())
+
+
+@pytest.mark.parametrize('text', ['{', '[]', '{"claims": 3}'])
+def test_damaged_verdicts_are_named_in_one_line(here, capsys, text):
+    kept.FILE.write_text(text)
+    assert run() == 2
+    err = capsys.readouterr().err
+    assert str(kept.FILE) in err and 'damaged' in err and len(err.splitlines()) == 1
 
 
 def test_a_study_that_is_not_done_keeps_what_was_known(here, monkeypatch):

@@ -1,5 +1,6 @@
 """What the README says of the code is what the code says."""
 
+import dataclasses
 import pathlib
 import re
 
@@ -58,6 +59,29 @@ def test_the_config_in_the_readme_runs(tmp_path):
     asked = study.load(str(tmp_path / 'decay.py'), {})
     assert len(asked.trials) == 15
     assert asked.swept == ('optimizer.weight_decay',)
+
+
+def test_the_refined_config_in_the_readme_runs(tmp_path):
+    from sweeps import trial
+
+    from bnjax import study
+    from bnjax.records import METRICS
+
+    parts = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
+    first, more = (p for p in parts if 'weight_decay' in p)
+    (tmp_path / 'decay.py').write_text(first + more)
+    asked = study.load(str(tmp_path / 'decay.py'), {})
+
+    def finished(asked):
+        for t in asked.trials:
+            gain = 10 * t.config['optimizer.weight_decay']
+            metrics = dict.fromkeys(METRICS, 0.5 + gain)
+            yield dataclasses.replace(trial(t.config), trial=t.id, metrics=metrics)
+
+    further = study.refined(asked, list(finished(asked)))
+    assert len(further.trials) == len(asked.trials) + 20
+    [verdict] = study.verdicts(further, list(finished(further)))
+    assert verdict.interval.n == 10
 
 
 def test_the_code_of_the_page_on_batch_norm_runs():

@@ -82,10 +82,22 @@ def test_an_arm_has_a_seed_once(swept):
 def test_a_lost_trial_counts_as_chance():
     record = curve([0.1, 0.9])
     assert results.accuracy(record) == record.metrics['test_accuracy']
-    for status in ('diverged', 'failed'):
-        assert results.accuracy(lost(record, status)) == 0.1
-    guessing = record.metrics | {'train_loss': math.log(10) + 0.2}
-    assert results.lost(dataclasses.replace(record, metrics=guessing))
+    assert results.accuracy(lost(record, 'diverged')) == 0.1
+    assert math.isnan(results.accuracy(lost(record, 'failed')))
+    worse = math.log(10) + 0.2
+    early = dataclasses.replace(record, metrics=record.metrics | {'train_loss': worse})
+    assert not results.lost(early)  # a bad beginning is in the mean of a short epoch
+    bad = early.metrics | {'test_loss': worse}
+    assert results.lost(dataclasses.replace(record, metrics=bad))
+
+
+def test_arms_that_both_lost_everything_tell_nothing(swept):
+    arms = [swept.where(**BEFORE | {PLACEMENT: p}) for p in ('before', 'none')]
+    gone = [Results(tuple(lost(r, 'diverged') for r in arm)) for arm in arms]
+    found = gone[0].difference(gone[1], results.accuracy)
+    assert found.n == 0 and verdict.below(found, 0.01) == 'undecided'
+    found = gone[0].difference(arms[1], results.accuracy)
+    assert verdict.below(found, -0.5) == 'confirmed'
 
 
 def test_steps_to_a_target_are_interpolated_between_evaluations():
@@ -96,11 +108,6 @@ def test_steps_to_a_target_are_interpolated_between_evaluations():
     falling = results.steps_to(1.0, 'train_loss')
     assert falling(curve([math.nan, 3, 0.5], metric='train_loss')) == pytest.approx(90)
     assert math.isnan(steps(lost(curve([0]), 'failed')))
-
-
-def test_reached_tells_who_is_censored():
-    there = results.reached(0.9)
-    assert there(curve([0.1, 0.95])) == 1 and there(curve([0.1, 0.2])) == 0
 
 
 def test_a_correlation_has_fishers_interval():
@@ -134,6 +141,8 @@ ONE_SEED = Interval(2.0, math.nan, math.nan, 1)
         (verdict.above(SURE, 3.5), 'refuted'),
         (verdict.above(UNSURE, 0.5), 'undecided'),
         (verdict.above(ONE_SEED, 0.5), 'undecided'),
+        (verdict.above(interval([1.0] * 3), 0.5), 'undecided'),
+        (verdict.above(interval([1.0] * 10), 0.5), 'confirmed'),
         (verdict.below(SURE, 3.5), 'confirmed'),
         (verdict.below(SURE, 0.5), 'refuted'),
         (verdict.within(SURE, 0, 4), 'confirmed'),

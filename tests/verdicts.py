@@ -85,7 +85,8 @@ REGISTER = {claim.id: claim for claim in CLAIMS}
 
 def studied(verdict, effect, interval, bounds, **others):
     begun = {'rule': RULE, 'commit': 'c0ffee' * 6 + 'abcd', 'date': '2026-11-20'}
-    entry = {'verdict': verdict, 'effect': effect, 'interval': interval}
+    entry = {'verdict': verdict, 'alone': verdict, 'effect': effect}
+    entry |= {'interval': interval}
     entry |= {'bounds': bounds, 'study': 'placement', 'rule': RULE, 'begun': begun}
     return entry | {'again': None} | others
 

@@ -12,8 +12,10 @@ from rich.console import Console
 from bnjax.claims import checking, kept, studies
 from bnjax.claims.register import CLAIMS, Claim
 from bnjax.errors import UserError
+from bnjax.records import DamagedError
 
 PROGRAM = 'python -m bnjax.claims'
+APART = 100  # first seeds that are as far apart share none
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,8 +31,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         known = _parser().parse_args(argv)
         return known.command(known)
-    except UserError as error:
+    except (UserError, DamagedError) as error:
         print(f'{PROGRAM}: {error}', file=sys.stderr)
+        return 2
+    except OSError as error:
+        place = error.filename or 'the disk'
+        print(f'{PROGRAM}: {place}: {error.strerror or error}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
@@ -93,14 +99,16 @@ def _claim(name: str) -> Claim:
 
 
 def _run(known: argparse.Namespace) -> int:
+    if known.seed and known.seed < APART:
+        raise UserError(
+            f'--seed={known.seed} shares seeds with 0 to {APART}; give 0, or at least '
+            f'{APART}'
+        )
     names = dict.fromkeys(_study(name, known.configs) for name in known.ids)
     places = [studies.place(n, known.configs, known.runs, known.seed) for n in names]
     given = [f'--data_dir={known.data_dir}'] if known.data_dir else []
     given += ['--quiet'] if known.quiet else []
-    status = 0
-    for at in places:
-        status = status or studies.run(at, given)
-    return status
+    return max(studies.run(at, given) for at in places)
 
 
 def _study(name: str, configs: pathlib.Path) -> str:
@@ -116,14 +124,23 @@ def _study(name: str, configs: pathlib.Path) -> str:
 def _write(known: argparse.Namespace) -> int:
     from bnjax.claims import page
 
-    found = kept.read()
+    for place in (known.docs, known.configs):
+        if not place.is_dir():
+            raise UserError(f'{place}/ does not exist; run this in a checkout of bnjax')
+    found, checks = kept.read(), list(checking.checked(CLAIMS.values()))
+    for check in checks:
+        if check.broken:
+            print(f'{check.claim.id}: {check.effect}; not written', file=sys.stderr)
+    if any(check.broken for check in checks):
+        return 1
+    kept.add_checks(found, checks)
     images = known.docs / 'images' / 'claims'
     images.mkdir(parents=True, exist_ok=True)
-    kept.add_checks(found, checking.checked(CLAIMS.values()))
     for file in sorted(known.configs.glob('*.py')):
-        kept.add_study(found, file.stem, known.configs, known.runs, images)
-    kept.write(found)
+        if not kept.add_study(found, file.stem, known.configs, known.runs, images):
+            print(f'{file.stem}: trials are missing, kept as it was', file=sys.stderr)
     page.write(known.docs, found)
+    kept.write(found)
     return 0
 
 

@@ -57,5 +57,8 @@ def _check(claim: Claim) -> Checked:
         return Checked(claim, NOT_RUN, f'broken: {error}', broken=True)
     except UserError as error:  # the data is not there
         return Checked(claim, NOT_RUN, str(error))
+    except Exception as error:
+        said = f'broken: {type(error).__name__}: {error}'
+        return Checked(claim, NOT_RUN, said, broken=True)
     verdict = VERDICTS[finding.holds]
     return Checked(claim, verdict, finding.effect, verdict != claim.expected)

@@ -129,10 +129,7 @@ def _seen(panel: Panel, parts: Sequence[tuple[float, float]]) -> list[Region]:
         verdict, interval = measured
         for part in parts:
             if part[0] <= interval.low and interval.high <= part[1]:
-                inner = all(map(math.isfinite, part))
-                others = parts if inner or len(parts) == 2 else [part]
-                opposite = OPPOSITE[verdict]
-                return [Region(*p, verdict if p == part else opposite) for p in others]
+                return [Region(*part, verdict)]
     return []
 
 

@@ -12,11 +12,11 @@ from rich.text import Text
 from bnjax.claims import studies
 from bnjax.claims.checking import Checked
 from bnjax.claims.register import CLAIMS
-from bnjax.records import write_atomically, write_json
+from bnjax.records import DamagedError, write_atomically, write_json
 from bnjax.report.numbers import estimate
 from bnjax.report.verdicts import COLOURS
 from bnjax.stats import Interval
-from bnjax.verdict import NOT_RUN, Verdict
+from bnjax.verdict import CONFIRMED, NOT_RUN, REFUTED, UNDECIDED, Verdict
 
 FILE = pathlib.Path(__file__).parent / 'verdicts.json'
 
@@ -24,7 +24,11 @@ FILE = pathlib.Path(__file__).parent / 'verdicts.json'
 def read() -> dict[str, Any]:
     """By ``exact``, ``claims`` and ``studies`` what came out of them so far."""
     empty: dict[str, Any] = {'exact': {}, 'claims': {}, 'studies': {}}
-    return empty | (json.loads(FILE.read_text()) if FILE.exists() else {})
+    try:
+        found = dict(json.loads(FILE.read_text())) if FILE.exists() else {}
+        return empty | {name: dict(found[name]) for name in empty if name in found}
+    except (ValueError, TypeError) as error:
+        raise DamagedError(f'{FILE} is damaged ({error})') from error
 
 
 def write(kept: Mapping[str, Any]) -> None:
@@ -33,8 +37,10 @@ def write(kept: Mapping[str, Any]) -> None:
 
 
 def add_checks(kept: dict[str, Any], found: Iterable[Checked]) -> None:
-    """Puts in what the exact checks said."""
+    """Puts in what the exact checks said; one that could not run keeps what it had."""
     for outcome in found:
+        if outcome.verdict == NOT_RUN and outcome.claim.id in kept['exact']:
+            continue
         kept['exact'][outcome.claim.id] = {
             'verdict': outcome.verdict,
             'effect': outcome.effect,
@@ -48,14 +54,19 @@ def add_study(
     configs: pathlib.Path,
     runs: pathlib.Path,
     images: pathlib.Path,
-) -> None:
+) -> bool:
     """Puts in what a study said, and said again with other first seeds.
 
     What is kept of a study stays where its work directory is not there, or not done.
+
+    Returns:
+      Whether it is done.
     """
     at = studies.place(name, configs, runs)
     if not (found := studies.outcome(at)):
-        return
+        return False
+    for claim in [c for c, old in kept['claims'].items() if old['study'] == name]:
+        del kept['claims'][claim]
     summary = studies.summary(at, found)
     if png := studies.figure(found):
         write_atomically(images / f'{name}.png', png)
@@ -63,12 +74,22 @@ def add_study(
     kept['studies'][name] = summary
     again = _again(name, configs, runs)
     for verdict in found.verdicts:
+        other = again.get(verdict.claim)
         kept['claims'][verdict.claim] = _fields(verdict) | {
+            'verdict': _together(verdict.verdict, other),
+            'alone': verdict.verdict,
             'study': name,
             'rule': studies.rule_digest(at.file),
             'begun': studies.began(at),
-            'again': again.get(verdict.claim),
+            'again': other,
         }
+    return True
+
+
+def _together(alone: str, other: Mapping[str, Any] | None) -> str:
+    """What other seeds turn round, as by another rate that they tuned, is undecided."""
+    said = {alone, other['verdict']} if other else {alone}
+    return UNDECIDED if said == {CONFIRMED, REFUTED} else alone
 
 
 def _again(

@@ -67,10 +67,9 @@ def run(at: Place, arguments: Sequence[str]) -> int:
 
     What its rule is when it begins is kept beside its trials.
     """
-    kept = at.workdir / RULE
-    if not kept.exists():
+    if not any((at.workdir / 'trials').glob('*.json')):
         at.workdir.mkdir(parents=True, exist_ok=True)
-        records.write_json(kept, _beginning(at.file))
+        records.write_json(at.workdir / RULE, _beginning(at.file))
     own = [f'--config={at.config}', f'--workdir={at.workdir}', *arguments]
     return cli.main(['train.py', *own])
 
@@ -91,15 +90,18 @@ def rule_digest(file: pathlib.Path) -> str:
 def began(at: Place) -> Mapping[str, Any] | None:
     """The digest of the rule, the commit and the time when a study began, if known."""
     kept = at.workdir / RULE
-    return json.loads(kept.read_text()) if kept.exists() else None
+    try:
+        return dict(json.loads(kept.read_text())) if kept.exists() else None
+    except (ValueError, TypeError) as error:
+        raise records.DamagedError(f'{kept} is damaged ({error})') from error
 
 
 def outcome(at: Place) -> Outcome | None:
-    """What came out of a study; None where some of its trials are not there."""
+    """What came out of a study; None where a trial is not there, or failed."""
     asked = study.load(at.config, {})
     while True:
         finished = [records.read(at.workdir, trial.id) for trial in asked.trials]
-        known = [record for record in finished if record]
+        known = [record for record in finished if record and record.status != 'failed']
         if len(known) < len(finished):
             return None
         further = study.refined(asked, known)

@@ -36,16 +36,16 @@ READING = (
     be to matter. A study's rule says what each means; L and U in it are the lower and
     the upper end of the interval.""",
     """A rule that asks for several cells (networks, activations, sizes) at once says
-    how many must agree, and whether their p-values are adjusted by Holm's method or
-    their intervals widened by Bonferroni's. Either keeps the chance that any of them is
-    called a difference, where there is none, to 5 % at most.""",
+    how many must agree. Their intervals are widened by Bonferroni's method, which keeps
+    the chance that any of them misses its effect to 5 % at most.""",
     """**pictures**: the marker is the mean, the bar its interval, dashed lines are the
-    bounds; the sides are tinted and named where a single interval decides. Every claim
+    bounds; sides are tinted and named where this interval alone decides. Every claim
     has an axis of its own, and a circle, a cross and a diamond are confirmed, refuted
     and undecided. Below it, in grey, is what other seeds gave.""",
     """**rule**: the code of a study's config applies it. A digest of that code, without
     comments and docstrings, is recorded with its commit when a run begins; where the
-    code is another now, the section of the study says so.""",
+    code is another now, the section of the study says so. What it calls of the library
+    (an interval, what counts as lost) is not in the digest, but in the commits.""",
 )
 
 
@@ -120,16 +120,16 @@ def _again(results: Results) -> str:
     }
     if not repeated:
         return ''
-    moved = [_moved(k, r) for k, r in repeated.items() if r.verdict != _other(r)]
+    moved = [_moved(k, r) for k, r in repeated.items() if r.alone != _other(r)]
     flipped = [
         k
         for k, r in repeated.items()
-        if {r.verdict, _other(r)} >= {'confirmed', 'refuted'}
+        if {r.alone, _other(r)} >= {'confirmed', 'refuted'}
     ]
     said = (
         f'Of {len(repeated)} verdicts of studies that were repeated with other seeds '
         f'{len(repeated) - len(moved)} came out the same, and {len(flipped) or "none"} '
-        'went from confirmed to refuted or back. '
+        'went from confirmed to refuted or back, which makes it undecided. '
     )
     return paragraph(said + (f'Others: {"; ".join(moved)}.' if moved else ''))
 
@@ -139,4 +139,4 @@ def _other(result: Result) -> str:
 
 
 def _moved(key: str, result: Result) -> str:
-    return f'{link(key)} from {result.verdict} to {_other(result)}'
+    return f'{link(key)} from {result.alone} to {_other(result)}'

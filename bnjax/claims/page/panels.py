@@ -60,7 +60,7 @@ def confirming_side(rule: str) -> str:
 
 
 def _side(clause: str) -> str:
-    over, under = _LOWER_END_OVER.search(clause), _UPPER_END_UNDER.search(clause)
-    if 'within' in clause or bool(over) == bool(under):
+    over, under = (len(e.findall(clause)) for e in (_LOWER_END_OVER, _UPPER_END_UNDER))
+    if over + under != 1 or 'within' in clause:
         return ''
     return ABOVE if over else BELOW

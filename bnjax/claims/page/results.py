@@ -31,13 +31,14 @@ class Result(NamedTuple):
     """A claim's verdict and what it stands on.
 
     Attributes:
-      verdict: one of ``VERDICTS``.
+      verdict: one of ``VERDICTS``; undecided where other seeds turn it round.
       effect: what was measured; of an exact check with its numbers; or why it was not.
       interval: a study's effect with its 95 % interval, if it has one.
       bounds: the numbers that decide.
       rule: the digest of the code that applied the rule; empty for an exact check.
       begun: that of a study when it began, if it was recorded.
       again: the verdict with other seeds, if there is one.
+      alone: a study's verdict without them.
     """
 
     verdict: str
@@ -47,6 +48,7 @@ class Result(NamedTuple):
     rule: str = ''
     begun: Begun | None = None
     again: Again | None = None
+    alone: str = ''
 
     @property
     def rule_changed(self) -> bool:
@@ -121,6 +123,7 @@ def _studied(entry: Mapping[str, Any]) -> Result:
         entry['rule'],
         begun and Begun(begun['rule'], begun['commit'], begun['date']),
         again and Again(again['verdict'], _interval(again['interval']), again['seeds']),
+        entry['alone'],
     )
 
 

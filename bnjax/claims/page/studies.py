@@ -84,7 +84,8 @@ def _again(result: Result) -> str:
     found = ''
     if interval is not None:
         found = f', {estimate(interval, result.bounds)}, n = {interval.n}'
-    return f'With other seeds, from {seeds} on: **{verdict}**{found}'
+    turned = '' if result.alone == result.verdict else f'; by the first: {result.alone}'
+    return f'With other seeds, from {seeds} on: **{verdict}**{found}{turned}'
 
 
 def _ruled(name: str, results: Results) -> list[Result]:
