@@ -4,7 +4,9 @@ Shows: 64 tanh units that read the images of MNIST row by row, 28 steps, with or
 initial weights, Adam, batches of 100. No norm; batch norm before the tanh with running
 statistics of each time step or shared by all, its scale 0.1 or 1 at first; layer norm.
 Five learning rates half a decade apart with two seeds for 400 steps; then ten other
-seeds for 1600 steps, each arm at its best rate by validation.
+seeds for 1600 steps, each arm at its best rate by validation. Accuracies are with the
+statistics of all training images, estimated again at the end; a first run, which this
+one replaces, had taken the moving averages, which lag behind in a recurrent network.
 Settles: S31.
 Takes: about 7 minutes on two CPU cores. Needs MNIST as TFDS prepares it.
 Command: python -m bnjax.claims run S31
@@ -13,7 +15,7 @@ Command: python -m bnjax.claims run S31
 from matplotlib.figure import Figure
 
 from bnjax import config
-from bnjax.results import accuracy
+from bnjax.results import accuracy, lost
 from bnjax.verdict import Verdict, above
 
 NONE, PER_STEP = 'none', 'each step, scale 0.1'
@@ -28,6 +30,7 @@ ARMS = {  # placement, norm, statistics, scale at first in tenths
 FIELDS = 'model.placement', 'model.norm', 'model.statistics', 'model.scale'
 RATES = 3e-4, 1e-3, 3e-3, 1e-2, 3e-2
 TUNING, FINAL = 400, 1600
+RATE = 'optimizer.learning_rate'
 POINT = 0.003  # 0.3 points of accuracy
 
 
@@ -41,6 +44,7 @@ def get_config(arg=None):
     fields.model.init = 'orthogonal'
     fields.optimizer.name = 'adam'
     fields.batch_size = 100
+    fields.probes.names = ('reestimated_scores',)
     fields.steps = TUNING
     return fields
 
@@ -57,10 +61,24 @@ def sweep(add, fields):
                 add(**arm(name), **own)
 
 
+def estimated(split):
+    """A metric: accuracy by the statistics of all training images; chance if lost."""
+
+    def share(record):
+        values = record.curves.get(f'reestimated_{split}_accuracy')
+        if values is None or lost(record):
+            return accuracy(record)
+        return float(values[-1])
+
+    return share
+
+
 def refine(add, results):
     first = min(results.values_of('seed')) + 10
     for name in ARMS:
-        rate = results.where(**arm(name), steps=TUNING).best()
+        rate = results.where(**arm(name), steps=TUNING).best(
+            metric=estimated('validation')
+        )
         for seed in range(first, first + 10):
             own = {'optimizer.learning_rate': rate, 'seed': seed}
             add(**arm(name), **own, steps=FINAL)
@@ -71,7 +89,7 @@ def final(results, name):
 
 
 def verdict(results):
-    gain = final(results, PER_STEP).difference(final(results, NONE), accuracy)
+    gain = final(results, PER_STEP).difference(final(results, NONE), estimated('test'))
     effect = (
         'test accuracy of a recurrent network, batch norm with statistics of each time '
         'step - none'
@@ -84,11 +102,12 @@ def tables(results):
     rows = []
     for name in ARMS:
         own = final(results, name)
-        right, rate = own.mean(accuracy), own.values_of('optimizer.learning_rate')[0]
+        right, rate = own.mean(estimated('test')), own.values_of(RATE)[0]
         half = 50 * (right.high - right.low)
         rows.append([name, f'{rate:g}', f'{100 * right.mean:.2f} ± {half:.2f}'])
     caption = (
-        'Test accuracy in percent, mean and half the width of the 95 % interval over '
+        'Test accuracy in percent by the statistics of all training images, mean and '
+        'half the width of the 95 % interval over '
         f'ten seeds. The rates tried go from {min(RATES):g} to {max(RATES):g}.'
     )
     head = ['batch norm', 'rate', 'test accuracy']
@@ -100,7 +119,7 @@ def figure(results):
     """Test accuracy of each arm, with 95 % intervals over seeds."""
     shown = Figure(figsize=(8, 3.5), layout='constrained')
     axes = shown.subplots()
-    means = [final(results, name).mean(accuracy) for name in ARMS]
+    means = [final(results, name).mean(estimated('test')) for name in ARMS]
     reach = [mean.high - mean.mean for mean in means]
     middle, places = [mean.mean for mean in means], range(len(ARMS))
     axes.errorbar(middle, places, xerr=reach, fmt='o', color='#0072B2', capsize=3)
