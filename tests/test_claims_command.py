@@ -159,7 +159,7 @@ def test_a_broken_check_writes_nothing(here, checks, capsys):
     assert not kept.FILE.exists() and not list((here / 'docs').iterdir())
 
 
-@pytest.mark.parametrize('text', ['{', '[]', '{"claims": 3}'])
+@pytest.mark.parametrize('text', ['{', '[1]', '{"claims": 3}'])
 def test_damaged_verdicts_are_named_in_one_line(here, capsys, text):
     kept.FILE.write_text(text)
     assert run() == 2

@@ -64,7 +64,7 @@ def test_the_docstring_of_a_config_becomes_question_and_list():
     )
     assert question == 'Is it so?'
     assert done == (
-        'Some prose.\n\n- **Shows:** this and that.\n\n```\na  table\n```\n\n'
+        'Some prose.\n\n- **Setup:** this and that.\n\n```\na  table\n```\n\n'
         '- one\n- two: 2'
     )
 

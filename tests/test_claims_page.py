@@ -85,7 +85,7 @@ def test_a_section_says_what_was_asked_done_and_found(text):
     said = ' '.join(section(text, '### placement').split())
     for part in (
         '**Asked.** Does the place of batch norm matter?',
-        '- **Shows:** 3 arms x 4 activations',
+        '- **Setup:** 3 arms x 4 activations',
         'Batch norm converges in fewer epochs.',
         '**confirmed**: log of steps to 95 % without / with batch norm, each at its '
         'best rate: 0.81 [0.62, 1.00], n = 10; bound 0.22',
@@ -143,7 +143,7 @@ def test_other_seeds_are_counted_and_what_moved_is_named(text):
     assert (
         'Of 2 verdicts of studies that were repeated with other seeds 1 came out the '
         'same, and none went from confirmed to refuted or back, which makes it '
-        'undecided. Others: [S3](#s3) from refuted to undecided.'
+        'undecided. Not the same: [S3](#s3) from refuted to undecided.'
     ) in said
     flipped = copy.deepcopy(KEPT)
     flipped['claims']['S20']['again'] |= {'verdict': 'refuted'}

@@ -3,6 +3,7 @@
 import ast
 import datetime
 import hashlib
+import inspect
 import io
 import json
 import pathlib
@@ -17,6 +18,7 @@ from bnjax.results import Results
 from bnjax.verdict import Verdict
 
 RULE = 'rule.json'
+SHOWN = 'tables', 'figure'
 NAMED = 'device', 'bnjax', 'jax', 'flax', 'python'
 
 
@@ -75,11 +77,18 @@ def run(at: Place, arguments: Sequence[str]) -> int:
 
 
 def rule_digest(file: pathlib.Path) -> str:
-    """SHA-256 of a config's code, its comments, layout and docstrings apart.
+    """SHA-256 of what a config runs and decides by.
 
     The code says which trials there are and when they confirm a claim: it is the rule.
+    Comments, layout, docstrings, and the functions that only show, are not.
     """
-    tree = ast.parse(file.read_bytes())
+    return digest_of(file.read_bytes())
+
+
+def digest_of(code: bytes) -> str:
+    """``rule_digest`` of the content of a config."""
+    tree = ast.parse(code)
+    tree.body = [n for n in tree.body if getattr(n, 'name', '') not in SHOWN]
     for node in ast.walk(tree):
         body = getattr(node, 'body', None)
         if isinstance(body, list) and body and _is_docstring(body[0]):
@@ -127,6 +136,7 @@ def summary(at: Place, found: Outcome) -> dict[str, Any]:
         'lost': sum(record.status != 'done' for record in trials),
         'reduced': getattr(module, 'REDUCED', ''),
         'figures': [],
+        'captions': {f'{found.study.name}.png': _caption(module)},
         'tables': tables(Results(tuple(trials))),
     }
 
@@ -148,6 +158,12 @@ def figure(found: Outcome) -> bytes | None:
         drawn.savefig(png, dpi=150)
     plt.close(drawn)
     return png.getvalue()
+
+
+def _caption(module: Any) -> str:
+    """What the docstring of its figure says."""
+    draw = getattr(module, 'figure', None)
+    return inspect.getdoc(draw) or '' if draw else ''
 
 
 def _beginning(file: pathlib.Path) -> dict[str, Any]:

@@ -232,6 +232,69 @@ def random_layers(results):
     return Verdict('S79', found, effect, max(losses, key=lambda d: d.low), (POINT,))
 
 
+def tables(results):
+    """The gradients at initialisation, and the arms in training."""
+
+    def said(mean, digits=2):
+        half = (mean.high - mean.low) / 2
+        return f'{mean.mean:.{digits}f} ± {half:.{digits}f}'
+
+    def at_start(activation, depth):
+        arms = [results.where(**initial(p, activation, depth)) for p in (NONE, BEFORE)]
+        falls = [gradients(arm)[:, -1] - gradients(arm)[:, 0] for arm in arms]
+        factors = [interval(10 ** (fall / (depth - 1))) for fall in falls]
+        ratios = [said(first_over_last(arm)) for arm in arms]
+        name = 'linear' if activation == 'identity' else activation
+        return [name, f'{depth}', *ratios, *map(said, factors)]
+
+    def in_training(arm):
+        placement, rule, frozen = arm
+        own, rate, tried = final(results, arm), best(results, arm), RATES[rule]
+        shares = [1 - measured(own, 'middle_fraction', row) for row in (0, 1)]
+        slopes = [measured(own, 'activation_slope', row).mean(1) for row in (0, 1)]
+        return [
+            f'{rule}, {"first seven as drawn" if frozen else "all trained"}',
+            placement,
+            f'{rate:g}' + ' (end of grid)' * (rate in (tried[0], tried[-1])),
+            said(own.mean(lambda r: 100 * accuracy(r)), 1),
+            *(said(first_over_last(own, row)) for row in (0, 1)),
+            *(f'{100 * s.mean():.1f} ({100 * s.mean(0).max():.1f})' for s in shares),
+            *(said(interval(slope), 3) for slope in slopes),
+        ]
+
+    places = ['no batch norm', 'batch norm']
+    steps = ['step 0', f'step {LATER}']
+    return [
+        {
+            'title': 'Gradients at initialisation',
+            'caption': 'First over last: log10 of the norm of the weight gradient of '
+            'the first hidden layer over that of the last. Factor a layer: by which '
+            'it falls from a layer to the one below, less than 1 where it grows. Mean '
+            'and half the width of the 95 % interval over five seeds; layers of 100 '
+            'units, batch norm before the activation.',
+            'head': ['activation', 'layers']
+            + [f'first over last, {p}' for p in places]
+            + [f'factor a layer, {p}' for p in places],
+            'rows': [at_start(a, depth) for a in ACTIVATIONS for depth in DEPTHS],
+        },
+        {
+            'title': 'Ten sigmoid layers in training, each arm at its best rate',
+            'caption': 'Test accuracy in percent after 1080 steps; log10 of the '
+            'gradient of the first over the last hidden layer; activations outside '
+            '[0.1, 0.9] in percent, the mean over layers and in brackets the layer '
+            'with most; the mean derivative of the sigmoid, 0.25 at most. Mean and '
+            'half the width of the 95 % interval over ten seeds.',
+            'head': ['trained', 'batch norm', 'rate', 'test accuracy']
+            + [
+                f'{what}, {s}'
+                for what in ('gradient', 'outside', 'slope')
+                for s in steps
+            ],
+            'rows': [in_training(arm) for arm in ARMS],
+        },
+    ]
+
+
 def figure(results):
     """Gradient by layer at initialisation, fifty layers deep."""
     drawn, axes = drawing.panels(len(ACTIVATIONS), 2.4, columns=2, share=False)

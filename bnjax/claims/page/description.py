@@ -13,6 +13,7 @@ _DASHED = re.compile(r'(?m)^(?=[A-Z][a-z]+(?: [a-z]+)?: |[-*] )')
 _LIST = re.compile(r'(?:\A|:\n)[-*] ')
 _INDENT = ' ' * 2
 LEFT_OUT = 'Settles', 'Command'  # the section itself says both
+RENAMED = {'Shows': 'Setup', 'Expect': 'In short'}  # as a reader of results asks
 
 
 class Description(NamedTuple):
@@ -49,4 +50,5 @@ def _item(plain: str) -> str:
     if labelled is None:
         return item(text(plain[1:]))
     label, said = labelled.groups()
+    label = RENAMED.get(label, label)
     return '' if label in LEFT_OUT else item(f'**{label}:** {text(said)}')

@@ -9,14 +9,15 @@ from bnjax.claims.page.results import VERDICTS, Result, Results
 from bnjax.claims.register import Claim
 
 OPENING = """Five documents about batch normalization, named 000 to 004 here, make
-{said} statements (S, M), and {wrong} entries say what seems to be wrong in them (E).
+{said} statements (S, M), and {wrong} entries look at what seems to be wrong in them
+(E): there the document's own words are the claim, if it has any: refuted, it errs.
 Each has a verdict by a rule in numbers, or the reason why it was not run. What settles
 it is an exact check, which recomputes an identity or a fact in seconds, or a study,
 which trains networks. {same} of them ask the same as another, and share its verdict."""
 
 REPEAT = """```
 python -m bnjax.claims check    # all exact checks
-python -m bnjax.claims run S20  # the study that settles a claim
+python -m bnjax.claims run S20  # the study that settles a claim, or one by its name
 python -m bnjax.claims write    # this page and its pictures
 ```"""
 
@@ -26,12 +27,19 @@ READING = (
     the bound that confirms.""",
     """**refuted**: it does not, by the same rule: the whole interval lies on the side
     that refutes. A refuted claim is as good a result as a confirmed one.""",
-    """**undecided**: the interval allows both; more seeds might decide. **not run**:
-    [the reason](#what-was-not-run-and-why) is given.""",
+    """**undecided**: the interval meets neither the rule that confirms nor the one that
+    refutes, or other seeds turned the verdict round. **not run**: [the
+    reason](#what-was-not-run-and-why) is given.""",
+    """**lost**: a trial that failed, diverged, or ended with losses worse than that of
+    guessing; its accuracy counts as chance. **best rate**: of the highest mean accuracy
+    on the validation images at the end, among rates that lose the fewest trials.
+    **accuracy**: by batch norm's running averages at the end, unless the study says
+    that statistics were estimated again; that is worth some tenths of a point to batch
+    norm ([batch_size](#batch_size)), and more in [recurrent](#recurrent) networks.""",
     """**effect**: what was measured. `0.81 [0.62, 1.00]` with n = 10 is a mean over 10
-    seeds with its 95 % interval, by Student's t. Arms are compared in pairs: the same
-    seed gives them the same images in the same order, so n counts differences. Exact
-    checks have no interval: their numbers stand in the effect.""",
+    seeds with its 95 % interval, by Student's t; another level is named. Arms are
+    compared in pairs: the same seed gives them the same images in the same order, so n
+    counts differences. Exact checks have no interval: their numbers are the effect.""",
     """**bounds**: the numbers that decide, in the unit of the effect: how large it must
     be to matter. A study's rule says what each means; L and U in it are the lower and
     the upper end of the interval.""",
@@ -131,7 +139,7 @@ def _again(results: Results) -> str:
         f'{len(repeated) - len(moved)} came out the same, and {len(flipped) or "none"} '
         'went from confirmed to refuted or back, which makes it undecided. '
     )
-    return paragraph(said + (f'Others: {"; ".join(moved)}.' if moved else ''))
+    return paragraph(said + (f'Not the same: {"; ".join(moved)}.' if moved else ''))
 
 
 def _other(result: Result) -> str:

@@ -12,8 +12,11 @@ from bnjax.claims.register import Claim
 from bnjax.report.numbers import duration, estimate, number, thousands
 
 IMAGES = 'images/claims'
-CAPTION = """Mean and 95 % interval of each effect; dashed: the bounds that decide;
-grey: with other seeds."""
+CAPTION = (
+    'Mean and interval of each effect, of 95 % where the effect names no other level '
+    'and no Bonferroni; dashed: the bounds that decide; grey, where there is any: with '
+    'other seeds.'
+)
 DIGEST, DAY = 12, 10  # characters that tell a digest, or a date's day
 
 
@@ -115,8 +118,9 @@ def _image(name: str, file: str, results: Results) -> str:
             f'{p.claim} {p.measured.verdict} {estimate(p.measured.interval, p.bounds)}'
             for p in panels(name, results)
         )
-    image = f'![{spoken}]({IMAGES}/{file})'
-    return f'{image}\n\n{paragraph(CAPTION)}' if file == picture(name) else image
+    said = results.studies[name].get('captions', {}).get(file, '')
+    caption = CAPTION if file == picture(name) else text(said)
+    return blocks((f'![{spoken}]({IMAGES}/{file})', paragraph(caption)))
 
 
 def _table(entry: Mapping[str, Any]) -> str:
