@@ -9,6 +9,10 @@ running statistics, by those of all shifted images, and by those of each batch o
 And with batch norm folded into the weights before it.
 Settles: S58.
 Takes: about 2 minutes on two CPU cores. Needs MNIST as TFDS prepares it.
+Expect: No: after training the statistics are constants, which fold into the weights and
+change no logit; images shifted by a deviation are wrong with 39 %, others with 4 %.
+With the statistics of the shifted images themselves, shift (4.0 %) and contrast (4.2 %)
+are put right, noise (13 %) is not.
 Command: python -m bnjax.claims run S58
 """
 

@@ -9,6 +9,11 @@ channels, 400 steps of 32 images, SGD with momentum), normalised image by image 
 32 together, with five seeds. In place of 60 and 200 images, 32 and 128.
 Settles: S4 S11 S44 S45 S75.
 Takes: about 6 minutes on two CPU cores. Needs MNIST as TFDS prepares it.
+Expect: Sixteen are as good as 128 (95.5 %); eight cost 0.6 points, four 3.4, and two,
+which normalised together are only 1 and -1, about half (46.7 %). The statistics matter
+little from four on: those of all training images are 0.3 points or less better than the
+moving average, biased or unbiased. Image by image a convolutional net does learn: by
+the statistics of each image 80 % of them are right, by the moving average 32 %.
 Command: python -m bnjax.claims run S75
 """
 
@@ -211,7 +216,56 @@ def of_last_epoch(results):
     return Verdict('S75', found, effect, largest, (POINT,))
 
 
+def tables(results):
+    """The groups by statistics, and the convolutional net image by image."""
+
+    def rate_of(own, tried):
+        rate = own.values_of('optimizer.learning_rate')[0]
+        return f'{rate:g}' + ' (end of grid)' * (rate in (tried[0], tried[-1]))
+
+    def said(own, metric):
+        mean = own.mean(metric)
+        return f'{100 * mean.mean:.2f} ± {50 * (mean.high - mean.low):.2f}'
+
+    def of_group(group):
+        own = final(results, group)
+        by = [accuracy, '', ''] if group == NONE else STATISTICS.values()
+        texts = [said(own, metric) if metric else '' for metric in by]
+        name = 'no batch norm' if group == NONE else f'{group}'
+        return [name, rate_of(own, RATES), *texts]
+
+    def of_convolutional(group):
+        own = results.where(**convolutional(group), steps=FINAL_OF_IT)
+        texts = said(own, accuracy), said(own, accuracy_by_image)
+        return [f'{group}', rate_of(own, RATES_OF_IT), *texts]
+
+    reach = (
+        'Test accuracy in percent, mean and half the width of the 95 % interval over'
+    )
+    return [
+        {
+            'title': 'Groups of the dense net, by the statistics in the test',
+            'caption': f'{reach} ten seeds, each arm at its best rate by validation.',
+            'head': ['images together', 'rate', *STATISTICS],
+            'rows': [of_group(group) for group in (NONE, *GROUPS)],
+        },
+        {
+            'title': 'The convolutional net',
+            'caption': f'{reach} five seeds: by the moving average, and each of 500 '
+            'images by its own statistics.',
+            'head': ['images together', 'rate', 'moving average', "each image's own"],
+            'rows': [of_convolutional(group) for group in (1, 32)],
+        },
+    ]
+
+
 def figure(results):
+    """Test accuracy of the dense net by the images that are normalised together.
+
+    Each group at its own best rate; markers and bars: mean and 95 % interval over ten
+    seeds. Colours: normalised in the test by the moving average, or by the statistics
+    of all training images in such groups. The horizontal axis is logarithmic.
+    """
     shown = Figure(figsize=(8, 4.5), layout='constrained')
     axes = shown.subplots()
     colours = '#0072B2', '#D55E00', '#009E73'

@@ -9,6 +9,12 @@ hand has both: a bias before batch norm, which these networks leave out for it d
 nothing, and the true gradient beside the other.
 Settles: S15.
 Takes: about two minutes on two CPU cores. Needs MNIST as TFDS prepares it.
+Expect: Yes, at each rate: with both constant 6 to 12 points are lost (other seeds: the
+same). It is the mean that matters, which alone costs 3 to 37 points, the variance 0.8
+or less: the true gradient sums to 0 over a batch, without the mean's part it does not,
+and steps go where the forward pass takes off again what they moved. Training is worse,
+too (both constant, rate 0.3: a loss of 0.48 in place of 0.22); at 0.3 the mean alone
+has test losses far above training's, so that moving averages may be part of the loss.
 Command: python -m bnjax.claims run S15
 """
 
@@ -98,7 +104,13 @@ def said(arm):
 
 
 def figure(results):
-    """Accuracy by the rate, an arm a line."""
+    """Test accuracy on MNIST after one epoch, by learning rate.
+
+    Three layers of 100 relu units with batch norm; a line for each gradient. Markers
+    and bars: mean and 95 % interval over ten seeds, set side by side; lost trials count
+    as chance. The horizontal axis is logarithmic, the vertical one goes by the
+    logarithm of the error, which stretches it near 1.
+    """
     drawn, (axes,) = drawing.panels(1, 3.4)
     drawn.set_figwidth(6.4)
     for index, norm in enumerate(NORMS):

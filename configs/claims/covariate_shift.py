@@ -14,6 +14,11 @@ loss along the step. What the noise moves from a step to the next, the trained n
 shows on 1000 images. Before gamma and beta the two moments are fixed by construction.
 Settles: S24 S28 S48 S49.
 Takes: about five minutes on two CPU cores. Needs MNIST as TFDS prepares it.
+Expect: It holds means and deviations of activations still, much of which is by
+construction (relu, equal rates: a step moves the mean by 0.002 deviations, not 0.097).
+It does not end the shift of gradients: 0.76 to 0.96 of them, 0.91 without. Nor is that
+seen to be why it is faster: where noise moves the mean by 0.26 deviations at each step,
+relu still takes 237 steps to 93 %, 347 without batch norm, and tanh 281 and 287.
 Command: python -m bnjax.claims run S24
 """
 
@@ -232,8 +237,73 @@ def overshot(results):
     return Verdict('S48', decide(confirms, refutes), effect, larger, (0.8, 1.0))
 
 
+def tables(results):
+    """The arms at their best rates, and batch norm at the best rate without it."""
+    from itertools import product
+
+    from bnjax.results import accuracy
+
+    def geometric(arm, metric, form='#.3g'):
+        return f'{math.exp(arm.mean(metric).mean):{form}}'
+
+    def said(mean):
+        return f'{mean.mean:.2f} ± {(mean.high - mean.low) / 2:.2f}'
+
+    def speed(arm, rate):
+        edge = ' (end of grid)' * (rate in (RATES[0], RATES[-1]))
+        right = arm.mean(lambda record: 100 * accuracy(record))
+        steps = geometric(arm, log_steps_to(TARGET), '.0f')
+        beyond = [said(arm.mean(overshoot(at))) for at in (0, 1, 3)]
+        return [f'{rate:g}{edge}', said(right), steps, *beyond]
+
+    def shift(arm, rate):
+        noise = geometric(arm, jump) if arm.records[0].config['keep_state'] else ''
+        return [f'{rate:g}', *(geometric(arm, measure) for measure in MEASURES), noise]
+
+    def rows(columns):
+        found, pairs = [], [*zip(ARMS, ARMS, strict=True), (BATCH, NONE)]
+        for activation, (kind, rate_of) in product(ACTIVATIONS, pairs):
+            arm = final(results, kind, activation, rate_of)
+            rate = best(results, rate_of, activation)
+            at = ', rate of none' * (kind != rate_of)
+            found.append([activation, ARMS[kind] + at, *columns(arm, rate)])
+        return found
+
+    head = ['activation', 'arm', 'rate']
+    moves = 'drift of mean', 'drift of deviation', "|G - G'| / |G|", "1 - cos(G, G')"
+    speeds = 'test accuracy', 'steps', *(f'overshoot x{s}' for s in (0.5, 1, 4))
+    reach = 'half the width of the 95 % interval'
+    return [
+        {
+            'title': 'Arms at their best rates',
+            'caption': f'Over ten seeds: test accuracy in percent, mean and {reach}; '
+            'geometric mean of the steps to 93 % of the validation images, where a run '
+            'that did not reach it counts with 1000; overshoot, 1 - actual / predicted '
+            'change of the loss along a half of the step, all and four times it, '
+            f'median over steps, mean and {reach}.',
+            'head': [*head, *speeds],
+            'rows': rows(speed),
+        },
+        {
+            'title': 'What a step moves',
+            'caption': 'Medians over steps and layers, geometric means over ten seeds. '
+            'Drift in a step of mean and deviation of the activations, in deviations; '
+            "the shift of a layer's gradient by the layers below, relative and of its "
+            'direction; noise: what it alone moves the mean by from step to step.',
+            'head': [*head, *moves, 'noise'],
+            'rows': rows(shift),
+        },
+    ]
+
+
 def figure(results):
-    """Drift and shift by step, each arm at its best rate."""
+    """What a step moves, by the step of training, in five layers of relu or of tanh.
+
+    Above, the drift of the mean of activations, in deviations; below, 1 - cos of a
+    layer's gradient and of what it is once the layers below have moved. Medians over
+    layers, every fiftieth step; lines and bands: mean and 95 % interval over ten seeds,
+    each arm at its own best rate.
+    """
     drawn, axes = drawing.panels(4, 2.3, columns=2, share=False)
     rows = [(name, a) for name in (DRIFTS[0], SHIFTS[1]) for a in ACTIVATIONS]
     for panel, (name, activation) in zip(axes, rows, strict=True):

@@ -159,7 +159,13 @@ def tables(results):
 
 
 def figure(results):
-    """Gradient by layer: the document's and ours."""
+    """Largest singular value of each layer's weight gradient, ten sigmoid layers.
+
+    The geometric mean of iterations 10, 20, 30, 40 and 50; layer 1 is next to the
+    images, the vertical axis is logarithmic. Dashed with markers: the table of document
+    004; thin lines: five seeds here, without batch norm and with it before the
+    activation.
+    """
     import matplotlib.pyplot as plt
 
     drawn, axes = plt.subplots(figsize=(6.4, 3.6), layout='constrained')

@@ -7,6 +7,10 @@ weights, those of the output too, are multiplied by 0.01, 0.1, 0.5, 1, 2, 10 and
 ten other seeds for two epochs, each arm at the rate it was best at with a factor of 1.
 Settles: S22.
 Takes: about three minutes on two CPU cores. Needs MNIST as TFDS prepares it.
+Expect: From 0.01 to 2 times He's weights, yes: 96.7 to 97.2 %, where without batch norm
+it is 11 to 96 %. Not at 10 times (92 %; other seeds 94 %) and 100 times (16 %; 12 %): a
+factor cancels in a normalised layer, but its gradient falls by it while the weights are
+larger by it, and the logits, which nothing normalises, grow with it.
 Command: python -m bnjax.claims run S22
 """
 
@@ -115,7 +119,13 @@ def percent(mean):
 
 
 def figure(results):
-    """Accuracy by the factor, with and without batch norm."""
+    """Test accuracy on MNIST after two epochs, by the factor of all initial weights.
+
+    Three layers of 100 relu units, each arm at the rate that is best at a factor of 1.
+    Markers and bars: mean and 95 % interval over ten seeds; lost trials count as
+    chance. The horizontal axis is logarithmic, the vertical one goes by the logarithm
+    of the error, which stretches it near 1.
+    """
     drawn, (axes,) = drawing.panels(1, 3.4)
     drawn.set_figwidth(6.4)
     for index, placement in enumerate((NONE, BEFORE)):

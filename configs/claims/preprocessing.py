@@ -10,6 +10,12 @@ CIFAR-10, which would take longer than all this; final test accuracy in place of
 error at equal training loss.
 Settles: S18 S39 S61 S63 S67.
 Takes: about 4 minutes on two CPU cores. Needs MNIST as TFDS prepares it.
+Expect: Centring pays: 110 steps to 92 % in place of the 194 of pixels in [0, 1] (other
+seeds: 103, 189); the deviation divided out, too, it is 141 (167), which is no gain.
+Pixels from 0 to 255 end at 84 % at their best rate; whitened ones at 88 % with a
+training loss of 0.001, for whitening makes directions of little variance, where noise
+is, as large as the others. The share of units that split the data is no sign of a good
+end: a rank correlation of 0.15, and -0.15 with other seeds.
 Command: python -m bnjax.claims run S39
 """
 

@@ -8,6 +8,10 @@ activation (0.99 of the running statistics kept at each step, epsilon 1e-3); pix
 many; no choice is made by them).
 Settles: no claim; the paper gives neither its rates nor its accuracies.
 Takes: about half an hour on two CPU cores. Needs MNIST as TFDS prepares it.
+Expect: From small weights (0.05) relu trains at rates of 1 and 2 with batch norm only,
+0.98 in place of 0.10; sigmoid trains there either way, 0.98, at 0.01 better with it
+(0.97, without 0.80). From large ones (5) relu never trains without it, and with it
+reaches 0.81 at most in the mean; sigmoid gets to 0.91 without and to 0.96 with it.
 Command: python -m bnjax.claims run published_mnist
 """
 

@@ -116,7 +116,12 @@ def tables(results):
 
 
 def figure(results):
-    """Test accuracy of each arm, with 95 % intervals over seeds."""
+    """Test accuracy of 64 recurrent units that read the images of MNIST row by row.
+
+    After 1600 steps, each arm at its best rate by validation, with the statistics of
+    all training images, estimated again at the end. Dots and bars: mean and 95 %
+    interval over ten seeds; scale: what batch norm's or layer norm's begins with.
+    """
     shown = Figure(figsize=(8, 3.5), layout='constrained')
     axes = shown.subplots()
     means = [final(results, name).mean(estimated('test')) for name in ARMS]

@@ -9,6 +9,11 @@ losses are means over an epoch. In place of the gap of accuracies, for which dro
 would have to be off, final test accuracies; no augmentation, which would mirror digits.
 Settles: S6 S30 S41 S59 M8.
 Takes: about 7 minutes on two CPU cores. Needs MNIST as TFDS prepares it.
+Expect: In the end it is better, 91.0 % to 90.4 % on 1024 images and 96.7 % to 96.1 % on
+10 240, and better than dropout or decay. Where training losses are equal the two are
+0.6 points or less apart, either way, so that it is not seen to regularise; and the test
+loss is least earlier with it, in epoch 8 in place of 13. More noise, by groups of 8 or
+32, gains nothing (90.0 and 90.8 %).
 Command: python -m bnjax.claims run S6
 """
 
@@ -214,8 +219,66 @@ def decided(confirms, refutes):
     return REFUTED if refutes else CONFIRMED if confirms else UNDECIDED
 
 
+def tables(results):
+    """The arms at their best, and the accuracies at equal training losses."""
+
+    def chosen(own, field, tried):
+        value = own.values_of(f'optimizer.{field}')[0]
+        edge = len(tried) > 1 and value in (min(tried), max(tried))
+        return f'{value:g}' + ' (end of grid)' * edge
+
+    def said(mean):
+        return f'{100 * mean.mean:.2f} ± {50 * (mean.high - mean.low):.2f}'
+
+    def of_arm(images, name):
+        own = final(results, name, images)
+        rates = [tried['optimizer.learning_rate'] for tried in numbers(name)]
+        return [
+            f'{images:,}'.replace(',', ' '),
+            name,
+            chosen(own, 'learning_rate', rates),
+            chosen(own, 'weight_decay', decays(name)) if name == DECAY else '',
+            said(own.mean(accuracy)),
+            f'{math.exp(own.mean(epoch_of_least).mean):.1f}',
+            f'{100 * own.mean(rise).mean:.0f} %',
+        ]
+
+    def at_losses(images, name):
+        own = final(results, name, images)
+        known = [own.by_seed(accuracy_at(loss)).values() for loss in LOSSES]
+        reached = [sum(map(math.isfinite, values)) for values in known]
+        means = [said(own.mean(accuracy_at(loss))) for loss in LOSSES]
+        texts = [f'{m} ({n})' for m, n in zip(means, reached, strict=True)]
+        return [f'{images:,}'.replace(',', ' '), name, *texts]
+
+    head = ['images', 'arm', 'rate', 'decay', 'test accuracy', 'epoch', 'rise']
+    reach = 'mean and half the width of the 95 % interval over ten seeds'
+    return [
+        {
+            'title': 'Arms at their best by validation',
+            'caption': f'Final test accuracy in percent, {reach}; the epoch of least '
+            'test loss, of 50 and of 25, geometric mean; how far the test loss rises '
+            'from there to the end, mean.',
+            'head': head,
+            'rows': [of_arm(*arm) for arm in every_arm()],
+        },
+        {
+            'title': 'Test accuracy at equal training losses',
+            'caption': f'Percent where the training loss falls to this, {reach}; in '
+            'brackets how many of them reached it.',
+            'head': ['images', 'arm', *(f'loss {loss:g}' for loss in LOSSES)],
+            'rows': [at_losses(i, n) for i in ARMS for n in (NONE, BATCH_NORM)],
+        },
+    ]
+
+
 def figure(results):
-    """The test loss by epoch on the few images, means over seeds."""
+    """Test loss of nets trained on 1024 images of MNIST, by epoch.
+
+    Three layers of 100 relu units; a line for each arm at its best by validation, the
+    mean over those of ten seeds that were not lost, without intervals. Epoch 0 is
+    before training, the loss is the cross entropy in nats.
+    """
     shown = Figure(figsize=(8, 4.5), layout='constrained')
     axes = shown.subplots()
     colours = '#000000', '#0072B2', '#009E73', '#D55E00', '#CC79A7'

@@ -9,6 +9,11 @@ of the distance to a layer's own deviation and mean, which its weights' size dec
 that to (1, 0), the forced whitening, tells how far the net leaves it.
 Settles: S1 S12 S13 S40 S52 S56 S73 S82 S83 M3 M11.
 Takes: about 8 minutes on two CPU cores. Needs MNIST as TFDS prepares it.
+Expect: They matter to three sigmoid layers, which gain 2.6 points of accuracy by them
+(other seeds: 2.0), and neither to ten sigmoid layers nor to relu. A steeper sigmoid
+does as much: a scale fixed at 4 ends at 95.5 %, both learned at 95.1 %, neither at 92.4
+%. How far they move goes with the rate that tuning chose: relu's, three layers, to 0.08
+from (0, 0) at 0.3, and to 0.12 at 1 (other seeds), which turns S12.
 Command: python -m bnjax.claims run S13
 """
 
@@ -248,3 +253,62 @@ def middle(results):
     found = max(found, key=lambda i: i.low)
     is_gap = interval(list(gap.values())).low > 0
     return Verdict('M3', closes if is_gap else UNDECIDED, effect, found, (0.0,))
+
+
+def tables(results):
+    """The arms at their best rates, and what scale and shift have become."""
+
+    def said(mean, digits=2):
+        return f'{mean.mean:.{digits}f} ± {(mean.high - mean.low) / 2:.{digits}f}'
+
+    def shifted(record):
+        return float(np.median(np.abs(learned(record, 'bias'))))
+
+    def of_arm(which, cell, gain):
+        own = final(results, which, cell, gain)
+        rate, tried = own.values_of('optimizer.learning_rate')[0], RATES[cell]
+        name = 'linear' if cell == LINEAR else cell[0]
+        return [
+            f'{name}, {cell[1]} layers',
+            which if gain == 1 else f'scale fixed at {gain:g}',
+            f'{rate:g}' + ' (end of grid)' * (rate in (tried[0], tried[-1])),
+            said(own.mean(lambda r: 100 * accuracy(r))),
+            f'{math.exp(own.mean(log_steps_to(TARGET.get(cell[0], 0.92))).mean):.0f}',
+            said(own.mean(shifted), 3) if which in (BOTH, SHIFT) else '',
+            said(own.mean(lambda r: np.mean(left(r))), 3) if which == BOTH else '',
+        ]
+
+    def of_both(cell):
+        own = final(results, BOTH, cell)
+        spread = own.mean(lambda r: np.std(np.log(np.abs(learned(r, 'scale')))))
+        ends = ('middle', np.ptp), ('saturated', np.max), ('zero', np.mean)
+        found = [own.mean(at_end(f'{name}_fraction', of)) for name, of in ends]
+        return [
+            f'{cell[0]}, {cell[1]} layers',
+            *map(said, (own.mean(trend), spread, *found)),
+        ]
+
+    head = ['net', 'learned', 'rate', 'test accuracy', 'steps', '|shift|', 'distance']
+    shown = 'with depth', 'log scale', 'in [0.1, 0.9]', '|z| > 2', 'zeros'
+    reach = 'Mean and half the width of the 95 % interval over ten seeds'
+    return [
+        {
+            'title': 'Arms at their best rates',
+            'caption': f'{reach}: test accuracy in percent, and after training the '
+            'median over units of |shift| and the mean over layers of the median '
+            'distance of (log scale, shift) to (0, 0). Steps: geometric mean of those '
+            'to 92 % (relu: 96 %) of the validation images; a run that did not reach '
+            f'it counts with {FINAL}.',
+            'head': head,
+            'rows': [of_arm(*one) for one in ARMS],
+        },
+        {
+            'title': 'Scale, shift and activations where both are learned',
+            'caption': f'{reach}, after training: rank correlation of the distance to '
+            '(0, 0) with depth; deviation over all units of log scale; shares of '
+            'activations: range over layers of those in [0.1, 0.9], largest layer of '
+            'those with |z| > 2 before the activation, mean over layers of zeros.',
+            'head': ['net', *shown],
+            'rows': [of_both(cell) for cell in CELLS],
+        },
+    ]

@@ -11,6 +11,11 @@ norm of each layer's weight gradient, its share of activations outside [0.1, 0.9
 the mean derivative of the activation.
 Settles: S7 S19 S29 S79 E26.
 Takes: about seven minutes on two CPU cores. Needs MNIST as TFDS prepares it.
+Expect: Only in sigmoid layers do gradients vanish, by a factor of 3 a layer: the slope
+of 0.22 times the gain of He's weights, 1.41; not by saturation, for 0.3 % of
+activations are outside [0.1, 0.9]. Batch norm ends that, and makes relu's gradients
+grow by 1.23 a layer, 10^4.5 over fifty. Ten sigmoid layers by RMSprop reach 62 %
+without it (other seeds: 72 %), 94 % with it, with seven left as drawn 11 %: chance.
 Command: python -m bnjax.claims run S29
 """
 
@@ -250,7 +255,8 @@ def tables(results):
     def in_training(arm):
         placement, rule, frozen = arm
         own, rate, tried = final(results, arm), best(results, arm), RATES[rule]
-        shares = [1 - measured(own, 'middle_fraction', row) for row in (0, 1)]
+        inside = [measured(own, 'middle_fraction', row) for row in (0, 1)]
+        shares = [100 * (1 - interval(layers).mean) for layers in inside]
         slopes = [measured(own, 'activation_slope', row).mean(1) for row in (0, 1)]
         return [
             f'{rule}, {"first seven as drawn" if frozen else "all trained"}',
@@ -258,12 +264,16 @@ def tables(results):
             f'{rate:g}' + ' (end of grid)' * (rate in (tried[0], tried[-1])),
             said(own.mean(lambda r: 100 * accuracy(r)), 1),
             *(said(first_over_last(own, row)) for row in (0, 1)),
-            *(f'{100 * s.mean():.1f} ({100 * s.mean(0).max():.1f})' for s in shares),
+            *(f'{s.mean():.1f} ({s.max():.1f})' for s in shares),
             *(said(interval(slope), 3) for slope in slopes),
         ]
 
-    places = ['no batch norm', 'batch norm']
-    steps = ['step 0', f'step {LATER}']
+    places = 'no batch norm', 'batch norm'
+    columns = [
+        f'{n}, {p}' for n in ('first over last', 'factor a layer') for p in places
+    ]
+    probes, steps = ('gradient', 'outside', 'slope'), ('step 0', f'step {LATER}')
+    probed = [f'{name}, {step}' for name in probes for step in steps]
     return [
         {
             'title': 'Gradients at initialisation',
@@ -272,9 +282,7 @@ def tables(results):
             'it falls from a layer to the one below, less than 1 where it grows. Mean '
             'and half the width of the 95 % interval over five seeds; layers of 100 '
             'units, batch norm before the activation.',
-            'head': ['activation', 'layers']
-            + [f'first over last, {p}' for p in places]
-            + [f'factor a layer, {p}' for p in places],
+            'head': ['activation', 'layers', *columns],
             'rows': [at_start(a, depth) for a in ACTIVATIONS for depth in DEPTHS],
         },
         {
@@ -284,19 +292,20 @@ def tables(results):
             '[0.1, 0.9] in percent, the mean over layers and in brackets the layer '
             'with most; the mean derivative of the sigmoid, 0.25 at most. Mean and '
             'half the width of the 95 % interval over ten seeds.',
-            'head': ['trained', 'batch norm', 'rate', 'test accuracy']
-            + [
-                f'{what}, {s}'
-                for what in ('gradient', 'outside', 'slope')
-                for s in steps
-            ],
+            'head': ['trained', 'batch norm', 'rate', 'test accuracy', *probed],
             'rows': [in_training(arm) for arm in ARMS],
         },
     ]
 
 
 def figure(results):
-    """Gradient by layer at initialisation, fifty layers deep."""
+    """The weight gradient of each of fifty layers of 100 units at initialisation.
+
+    Its norm over that of the last layer, as log10: below 0 it vanishes on the way down,
+    above 0 it explodes. A panel for each activation, each with its own vertical axis;
+    layer 1 is next to the images of MNIST. Lines and bands: mean and 95 % interval over
+    five seeds, with He's initial weights.
+    """
     drawn, axes = drawing.panels(len(ACTIVATIONS), 2.4, columns=2, share=False)
     for panel, activation in zip(axes, ACTIVATIONS, strict=True):
         for index, placement in enumerate((NONE, BEFORE)):
