@@ -11,6 +11,9 @@ relu layers with batches of 4 and 2000 steps; six rates with two seeds, then ten
 Settles: S2 S21 S23.
 Takes: about twelve minutes on two CPU cores. Needs CIFAR-10 and MNIST as TFDS
 prepares them.
+Expect: in so short a training the convolutional network loses 12 points without batch
+norm, 6 without momentum and 1 without the others; the dense nets gain 1 to 3 points by
+it, but with batches of 4 they lose 3.
 Command: python -m bnjax.claims run S2
 """
 

@@ -9,6 +9,8 @@ and 50 of the first epoch: the largest singular value of each layer's weight gra
 The document names neither the measure nor the setup, which were found by fit.
 Settles: S80.
 Takes: two minutes on two CPU cores. Needs MNIST as TFDS prepares it.
+Expect: the document's table, layer by layer, within a fifth: without batch norm
+gradients fall by 4.3 a layer, a million times over ten; with it they are level.
 Command: python -m bnjax.claims run S80
 """
 

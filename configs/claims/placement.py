@@ -9,6 +9,10 @@ things were corrected after a first run, which this one replaces: it had taken a
 that stays at chance for one that trains (S55), and its rates ended at 10, a best one.
 Settles: S3 S5 S20 S33 S55 S68 S81 M7.
 Takes: about 15 minutes on two CPU cores. Needs MNIST as TFDS prepares it.
+Expect: batch norm takes fewer steps at its own best rate, in relu nets less than half,
+and bears rates ten times as large in some nets and not in others; after the activation
+it does as well as before it, and for sigmoid better (96.1 % against 94.9 % of three
+layers). Ten sigmoid layers train only with it.
 Command: python -m bnjax.claims run S20
 """
 

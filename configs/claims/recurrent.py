@@ -6,9 +6,12 @@ statistics of each time step or shared by all, its scale 0.1 or 1 at first; laye
 Five learning rates half a decade apart with two seeds for 400 steps; then ten other
 seeds for 1600 steps, each arm at its best rate by validation. Accuracies are with the
 statistics of all training images, estimated again at the end; a first run, which this
-one replaces, had taken the moving averages, which lag behind in a recurrent network.
+one replaces, had taken the moving averages, to nearly the same numbers.
 Settles: S31.
 Takes: about 7 minutes on two CPU cores. Needs MNIST as TFDS prepares it.
+Expect: 92 % without a norm, 94 % with layer norm. With batch norm batches of training
+are at 91 %, too, but the statistics of all images do not stand in for a batch's over 28
+steps: 69 to 72 % shared by all steps, 76 to 83 % of each.
 Command: python -m bnjax.claims run S31
 """
 

@@ -35,7 +35,7 @@ READING = (
     on the validation images at the end, among rates that lose the fewest trials.
     **accuracy**: by batch norm's running averages at the end, unless the study says
     that statistics were estimated again; that is worth some tenths of a point to batch
-    norm ([batch_size](#batch_size)), and more in [recurrent](#recurrent) networks.""",
+    norm (study `batch_size`).""",
     """**effect**: what was measured. `0.81 [0.62, 1.00]` with n = 10 is a mean over 10
     seeds with its 95 % interval, by Student's t; another level is named. Arms are
     compared in pairs: the same seed gives them the same images in the same order, so n
