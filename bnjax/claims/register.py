@@ -77,14 +77,3 @@ def _order(key: str) -> tuple[int, int]:
 
 
 CLAIMS: Mapping[str, Claim] = _load()
-
-
-def of_study(study: str) -> list[Claim]:
-    """The claims that a study settles."""
-    return [claim for claim in CLAIMS.values() if claim.study == study]
-
-
-def studies() -> list[str]:
-    """The names of the studies, in the order of the claims they settle."""
-    named = (claim.study for claim in CLAIMS.values() if claim.study)
-    return list(dict.fromkeys(named))
