@@ -32,8 +32,8 @@ def section(verdicts: Sequence[Verdict]) -> str:
     if not verdicts:
         return ''
     caption = (
-        'By the rules in the config, which were fixed before the run; the interval is '
-        '95 % unless another level is named.'
+        'By the rules in the config; the interval is 95 % unless another level is '
+        'named.'
     )
     rows = [[tables.Cell(text) for text in _texts(v)] for v in verdicts]
     return tables.section('Verdicts', caption, HEAD, rows)

@@ -5,8 +5,9 @@ batch norm, before the activation, after it; sigmoid, tanh, relu and leaky relu 
 layers deep, sigmoid and relu ten deep. Nine learning rates with three seeds; then ten
 other seeds for three times as long, each arm at its own best rate by validation, and
 without and with batch norm at the best rate without it and at ten times that. Two
-things were corrected after a first run, which this one replaces: it had taken a net
-that stays at chance for one that trains (S55), and its rates ended at 10, a best one.
+things were corrected after a first run with the same seeds, which this one replaces:
+it had taken a net that stays at chance for one that trains (S55), and its rates ended
+at 10, a best one.
 Settles: S3 S5 S20 S33 S55 S68 S81 M7.
 Takes: about 15 minutes on two CPU cores. Needs MNIST as TFDS prepares it.
 Expect: batch norm takes fewer steps at its own best rate, in relu nets less than half,

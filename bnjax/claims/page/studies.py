@@ -140,7 +140,7 @@ def _run(name: str, study: Mapping[str, Any], results: Results) -> str:
         f'{thousands(study["trials"])} trials, {thousands(study["steps"])} training '
         f'steps in all, {duration(study["seconds"])} on {text(study["device"])}'
         + (f'; {thousands(lost)} of the trials diverged or failed' if lost else ''),
-        f'{text(study["versions"])}, commit {_commit(study["commit"])}',
+        f'{text(study["versions"])}; rules as of commit {_commit(study["commit"])}',
         *dict.fromkeys(map(_rule_history, _ruled(name, results))),
         size,
     )
