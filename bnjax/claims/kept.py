@@ -14,9 +14,9 @@ from bnjax.claims.checking import Checked
 from bnjax.claims.register import CLAIMS
 from bnjax.records import DamagedError, write_atomically, write_json
 from bnjax.report.numbers import estimate
-from bnjax.report.verdicts import COLOURS
+from bnjax.report.verdicts import COLOURS, as_fields
 from bnjax.stats import Interval
-from bnjax.verdict import CONFIRMED, NOT_RUN, REFUTED, UNDECIDED, Verdict
+from bnjax.verdict import CONFIRMED, NOT_RUN, REFUTED, UNDECIDED
 
 FILE = pathlib.Path(__file__).parent / 'verdicts.json'
 
@@ -75,7 +75,7 @@ def add_study(
     again = _again(name, configs, runs)
     for verdict in found.verdicts:
         other = again.get(verdict.claim)
-        kept['claims'][verdict.claim] = _fields(verdict) | {
+        kept['claims'][verdict.claim] = as_fields(verdict) | {
             'verdict': _together(verdict.verdict, other),
             'alone': verdict.verdict,
             'study': name,
@@ -99,16 +99,8 @@ def _again(
     ends = (place.name.removeprefix(f'{name}-') for place in runs.glob(f'{name}-*'))
     for seed in sorted(int(end) for end in ends if end.isdigit()):
         if other := studies.outcome(studies.place(name, configs, runs, seed)):
-            return {v.claim: _fields(v) | {'seeds': seed} for v in other.verdicts}
+            return {v.claim: as_fields(v) | {'seeds': seed} for v in other.verdicts}
     return {}
-
-
-def _fields(verdict: Verdict) -> dict[str, Any]:
-    known = [v if math.isfinite(v) else None for v in verdict.interval or ()]
-    own = verdict._asdict()
-    own |= {'interval': known or None, 'bounds': [*verdict.bounds]}
-    del own['claim']
-    return own
 
 
 def verdict_of(kept: Mapping[str, Any], claim: str) -> Mapping[str, Any]:

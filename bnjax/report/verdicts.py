@@ -3,6 +3,7 @@
 import math
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -13,8 +14,6 @@ from bnjax.report.numbers import estimate
 from bnjax.verdict import CONFIRMED, REFUTED, Verdict
 
 COLOURS = {CONFIRMED: 'green', REFUTED: 'red'}
-
-
 HEAD = 'claim', 'verdict', 'measured', 'mean [95 % interval]', 'n'
 
 
@@ -47,12 +46,16 @@ def _texts(verdict: Verdict) -> list[str]:
     return [verdict.claim, verdict.verdict, verdict.effect, *found]
 
 
+def as_fields(verdict: Verdict) -> dict[str, Any]:
+    """What JSON keeps of a verdict beside its claim: null where it has no number."""
+    known = [v if math.isfinite(v) else None for v in verdict.interval or ()]
+    own = verdict._asdict()
+    own |= {'interval': known or None, 'bounds': [*verdict.bounds]}
+    del own['claim']
+    return own
+
+
 def write_verdicts(workdir: pathlib.Path, verdicts: Sequence[Verdict]) -> None:
     """Writes verdicts.json: by claim the verdict, and what it is from."""
-    fields = {}
-    for verdict in verdicts:
-        # JSON has no nan: what is unknown is null.
-        known = [v if math.isfinite(v) else None for v in verdict.interval or ()]
-        own = verdict._asdict() | {'interval': known or None}
-        fields[own.pop('claim')] = own
+    fields = {verdict.claim: as_fields(verdict) for verdict in verdicts}
     write_json(workdir / 'verdicts.json', fields)
