@@ -1,4 +1,8 @@
-"""The records of a sweep, as a config file's ``refine`` and ``verdict`` see them."""
+"""The records of a sweep, as a config file's ``refine`` and ``verdict`` see them.
+
+A trial that measured ``reestimated_scores`` is judged by them, and by its running
+statistics otherwise.
+"""
 
 import dataclasses
 import math
@@ -116,7 +120,7 @@ def lost(record: Record) -> bool:
     last epoch, and of the test images.
     """
     worst = math.log(_classes(record)) + 0.1
-    losses = (record.metrics[name] for name in ('train_loss', 'test_loss'))
+    losses = (_final(record, name) for name in ('train_loss', 'test_loss'))
     return record.status != 'done' or not any(loss <= worst for loss in losses)
 
 
@@ -127,7 +131,16 @@ def accuracy(record: Record) -> float:
     """
     if record.status == 'failed':
         return math.nan
-    return 1 / _classes(record) if lost(record) else record.metrics['test_accuracy']
+    return 1 / _classes(record) if lost(record) else _final(record, 'test_accuracy')
+
+
+def curve(record: Record, name: str) -> np.ndarray:
+    """A loss or an accuracy (epochs + 1,): before training, and after each epoch.
+
+    It is empty for a trial that failed.
+    """
+    running = record.curves.get(name, np.zeros(0))
+    return record.curves.get(f'reestimated_{name}', running)
 
 
 def steps_to(
@@ -140,7 +153,7 @@ def steps_to(
     """
 
     def steps(record: Record) -> float:
-        values = record.curves.get(metric, np.zeros(0))
+        values = curve(record, metric)
         if not len(values):
             return math.nan
         sign = -1 if metric.endswith('loss') else 1
@@ -212,7 +225,15 @@ def _is(record: Record, field: str, value: Any) -> bool:
 
 
 def _value(record: Record, metric: Metric) -> float:
-    return metric(record) if callable(metric) else record.metrics[metric]
+    return metric(record) if callable(metric) else _final(record, metric)
+
+
+def _final(record: Record, name: str) -> float:
+    again = record.curves.get(f'reestimated_{name}')
+    if again is None:
+        return record.metrics[name]
+    known = again[np.isfinite(again)]
+    return float(known[-1]) if len(known) else math.nan
 
 
 def _classes(record: Record) -> int:

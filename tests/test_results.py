@@ -91,6 +91,30 @@ def test_a_lost_trial_counts_as_chance():
     assert results.lost(dataclasses.replace(record, metrics=bad))
 
 
+def reestimated(record, **curves):
+    again = {f'reestimated_{name}': np.array(own) for name, own in curves.items()}
+    return dataclasses.replace(record, curves={**record.curves, **again})
+
+
+def test_a_trial_that_reestimated_its_statistics_is_judged_by_them():
+    scores = {'test_accuracy': [0.1, 0.7], 'validation_accuracy': [0.1, 0.6]}
+    record = reestimated(curve([0.1, 0.9]), **scores)
+    assert results.accuracy(record) == 0.7
+    assert Results((record,)).by_seed('validation_accuracy') == {0: 0.6}
+    assert results.steps_to(0.6)(record) == 100
+    assert results.curve(record, 'test_accuracy').tolist() == [0.1, 0.7]
+    kept = {'train_loss': record.metrics['train_loss']}
+    assert Results((record,)).by_seed('train_loss') == {0: kept['train_loss']}
+    assert results.lost(reestimated(record, test_loss=[2.3, 9.0])) is False
+    bad = dataclasses.replace(record, metrics=record.metrics | {'train_loss': 9.0})
+    assert results.lost(reestimated(bad, test_loss=[2.3, 9.0]))
+
+
+def test_the_last_finite_of_reestimated_scores_counts():
+    record = reestimated(curve([0.1, 0.9]), validation_accuracy=[0.5, math.nan])
+    assert Results((record,)).mean('validation_accuracy').mean == 0.5
+
+
 def test_arms_that_both_lost_everything_tell_nothing(swept):
     arms = [swept.where(**BEFORE | {PLACEMENT: p}) for p in ('before', 'none')]
     gone = [Results(tuple(lost(r, 'diverged') for r in arm)) for arm in arms]

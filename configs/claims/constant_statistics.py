@@ -44,6 +44,7 @@ def get_config(arg=None):
     fields.optimizer.momentum = 0.0
     fields.batch_size = 100
     fields.steps = 540
+    fields.probes.names = ('reestimated_scores',)
     return fields
 
 

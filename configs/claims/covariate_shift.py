@@ -53,7 +53,8 @@ def get_config(arg=None):
     fields.optimizer.momentum = 0.0
     fields.batch_size = 100
     fields.steps = 1000
-    fields.probes.names = (*DRIFTS, *SHIFTS, 'gradient_norm', 'overshoot')
+    probes = (*DRIFTS, *SHIFTS, 'gradient_norm', 'overshoot')
+    fields.probes.names = (*probes, 'reestimated_scores')
     fields.probes.every = 50
     return fields
 

@@ -39,6 +39,7 @@ def get_config(arg=None):
     fields.optimizer.momentum = 0.0
     fields.batch_size = 100
     fields.steps = TUNING
+    fields.probes.names = ('reestimated_scores',)
     return fields
 
 

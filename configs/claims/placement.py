@@ -49,7 +49,7 @@ def get_config(arg=None):
     fields.optimizer.momentum = 0.0
     fields.batch_size = 100
     fields.steps = TUNING
-    fields.probes.names = ('zero_fraction_std',)
+    fields.probes.names = ('zero_fraction_std', 'reestimated_scores')
     fields.probes.every = 100
     return fields
 

@@ -23,8 +23,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bnjax import config
-from bnjax.results import accuracy, lost
-from bnjax.verdict import CONFIRMED, REFUTED, UNDECIDED, Verdict, above, at_least
+from bnjax.results import accuracy, curve, lost
+from bnjax.verdict import Verdict, above, at_least, decided
 
 FEW, MANY = 1024, 10_240
 BATCH = 128
@@ -51,6 +51,7 @@ def get_config(arg=None):
     fields.optimizer.momentum = 0.0
     fields.batch_size = BATCH
     fields.steps = TUNING[FEW]
+    fields.probes.names = ('reestimated_scores',)
     return fields
 
 
@@ -122,11 +123,11 @@ def accuracy_at(loss):
     """A metric: test accuracy where the training loss falls to this, interpolated."""
 
     def metric(record):
-        losses = record.curves.get('train_loss', np.zeros(0))[1:]  # none before
+        losses = curve(record, 'train_loss')[1:]  # none before
         below = losses <= loss
         if not below.any():
             return math.nan
-        at, accuracies = int(below.argmax()), record.curves['test_accuracy'][1:]
+        at, accuracies = int(below.argmax()), curve(record, 'test_accuracy')[1:]
         if at == 0:
             return float(accuracies[0])
         before, after = np.log(losses[at - 1 : at + 1])
@@ -171,14 +172,14 @@ def by_group(results):
 
 def epoch_of_least(record):
     """The logarithm of the epoch with the least test loss."""
-    losses = record.curves.get('test_loss', np.zeros(0))
+    losses = curve(record, 'test_loss')
     known = np.isfinite(losses)
     return math.log(max(1, np.nanargmin(losses))) if known.any() else math.nan
 
 
 def rise(record):
     """From the least test loss to the last, as a share of it."""
-    losses = record.curves.get('test_loss', np.zeros(0))
+    losses = curve(record, 'test_loss')
     known = losses[np.isfinite(losses)]
     return float(known[-1] / known.min() - 1) if len(known) else math.nan
 
@@ -213,10 +214,6 @@ def against_others(results):
         effect_of_none = 'test accuracy on 1024 images, batch norm - none'
         own = Verdict('M8', found, effect_of_none, gain, (POINT,))
     return [Verdict('S59', above(more, 0.0), effect, more, (0.0,)), own]
-
-
-def decided(confirms, refutes):
-    return REFUTED if refutes else CONFIRMED if confirms else UNDECIDED
 
 
 def tables(results):
@@ -284,7 +281,8 @@ def figure(results):
     colours = '#000000', '#0072B2', '#009E73', '#D55E00', '#CC79A7'
     axes.set_prop_cycle(color=colours, linestyle=['-', '--', '-.', ':', (0, (5, 1))])
     for name in (NONE, BATCH_NORM, *OTHERS):
-        curves = [r.curves['test_loss'] for r in final(results, name) if not lost(r)]
+        own = final(results, name)
+        curves = [curve(r, 'test_loss') for r in own if not lost(r)]
         if curves:
             axes.plot(np.mean(curves, axis=0), label=name)
     axes.set(xlabel='epoch', ylabel='test loss (nats)')

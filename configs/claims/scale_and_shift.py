@@ -46,6 +46,7 @@ ARMS = [
     (NEITHER, LINEAR, 1.0),
 ]
 TUNING, FINAL = 400, 1000
+SHARES = 'zero_fraction', 'saturated_fraction', 'middle_fraction'
 TARGET = {'sigmoid': 0.92, 'relu': 0.96}  # of the validation images
 SLOWER, POINT = math.log(1.25), 0.003  # 0.3 points of accuracy
 
@@ -58,6 +59,7 @@ def get_config(arg=None):
     fields.optimizer.momentum = 0.0
     fields.batch_size = 100
     fields.steps = TUNING
+    fields.probes.names = ('reestimated_scores',)
     return fields
 
 
@@ -82,7 +84,7 @@ def refine(add, results):
     first = min(results.values_of('seed')) + 10
     seen = {
         'keep_state': True,
-        'probes.names': ('zero_fraction', 'saturated_fraction', 'middle_fraction'),
+        'probes.names': (*SHARES, 'reestimated_scores'),
         'probes.every': FINAL - 1,  # at the first step and at the last
         'steps': FINAL,
     }
