@@ -9,7 +9,7 @@ from verdicts import KEPT, REGISTER
 
 from bnjax.claims import figures
 from bnjax.claims.page.panels import confirming_side, panels
-from bnjax.claims.page.results import collect
+from bnjax.claims.settled import collect
 from bnjax.stats import Interval
 
 

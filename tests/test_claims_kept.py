@@ -7,8 +7,8 @@ import pytest
 
 from bnjax.claims import kept, studies
 from bnjax.claims.page import render
-from bnjax.claims.page.results import collect
 from bnjax.claims.register import CLAIMS
+from bnjax.claims.settled import collect
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / 'docs/claims.md').read_text(encoding='utf-8')

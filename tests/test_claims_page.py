@@ -8,7 +8,7 @@ from verdicts import CLAIMS, KEPT, REGISTER
 
 from bnjax.claims import figures, page
 from bnjax.claims.page import markdown
-from bnjax.claims.page.results import collect
+from bnjax.claims.settled import collect
 from bnjax.errors import UserError
 from bnjax.stats import Interval
 

@@ -27,6 +27,7 @@ SETTINGS = {
     'MALLOC_MMAP_THRESHOLD_': str(2**31 - 1),
     'MALLOC_TRIM_THRESHOLD_': str(2**31 - 1),
     'MALLOC_TOP_PAD_': str(2**28),
+    'MALLOC_ARENA_MAX': '1',  # the arena of a thread gives back what is over 64 MiB
     'JAX_ENABLE_COMPILATION_CACHE': '0',  # compilation is part of what is measured
     'JAX_TRACEBACK_FILTERING': 'off',  # the last line is the error's
 }

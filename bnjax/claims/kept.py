@@ -1,7 +1,6 @@
 """The verdicts that are kept with the code, and the table of them."""
 
 import json
-import math
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,10 +11,10 @@ from rich.text import Text
 from bnjax.claims import studies
 from bnjax.claims.checking import Checked
 from bnjax.claims.register import CLAIMS
+from bnjax.claims.settled import collect
 from bnjax.records import DamagedError, write_atomically, write_json
 from bnjax.report.numbers import estimate
 from bnjax.report.verdicts import COLOURS, as_fields
-from bnjax.stats import Interval
 from bnjax.verdict import CONFIRMED, NOT_RUN, REFUTED, UNDECIDED
 
 FILE = pathlib.Path(__file__).parent / 'verdicts.json'
@@ -103,35 +102,21 @@ def _again(
     return {}
 
 
-def verdict_of(kept: Mapping[str, Any], claim: str) -> Mapping[str, Any]:
-    """What is kept of a claim; of a duplicate that of the claim it repeats."""
-    entry = CLAIMS[claim]
-    for source, key in (('claims', claim), ('claims', entry.same), ('exact', claim)):
-        if key in kept[source] and (source == 'claims' or not entry.study):
-            return kept[source][key]
-    return {'verdict': NOT_RUN, 'effect': entry.reason or 'not run yet'}
-
-
 def table(kept: Mapping[str, Any]) -> Table:
     """A row for each claim: verdict, what was measured, n, and what repeats it."""
     made = Table('claim', 'verdict', 'measured', 'n', 'repeat', title='Claims')
+    verdicts = collect(CLAIMS, kept).verdicts
     for claim in CLAIMS.values():
-        found = verdict_of(kept, claim.id)
-        interval = _interval(found)
-        effect = found['effect']
-        if interval:
-            effect += f': {estimate(interval, found["bounds"])}'
+        found = verdicts[claim.id]
+        n, effect = '', found.effect
+        if found.interval:
+            n = str(found.interval.n)
+            effect += f': {estimate(found.interval, found.bounds)}'
         made.add_row(
             claim.id,
-            Text(found['verdict'], COLOURS.get(found['verdict'], '')),
+            Text(found.verdict, COLOURS.get(found.verdict, '')),
             Text(effect),
-            str(interval.n) if interval else '',
+            n,
             claim.command.removeprefix('python -m bnjax.claims '),
         )
     return made
-
-
-def _interval(found: Mapping[str, Any]) -> Interval | None:
-    values = found.get('interval')
-    known = [math.nan if v is None else v for v in values or ()]
-    return Interval(*known) if known else None

@@ -8,8 +8,8 @@ from bnjax.claims.figures import forest
 from bnjax.claims.page import checks, documents, overview, studies
 from bnjax.claims.page.markdown import blocks
 from bnjax.claims.page.panels import panels, picture
-from bnjax.claims.page.results import Results, collect
 from bnjax.claims.register import CLAIMS
+from bnjax.claims.settled import Settled, collect
 from bnjax.errors import UserError
 from bnjax.records import write_atomically
 
@@ -28,28 +28,28 @@ def write(docs: pathlib.Path, kept: Mapping[str, Any]) -> None:
     Raises:
       UserError: a picture that a study names is not there.
     """
-    results = collect(CLAIMS, kept)
+    settled = collect(CLAIMS, kept)
     images = docs / studies.IMAGES
     images.mkdir(parents=True, exist_ok=True)
-    for name in results.studies:
-        shown = panels(name, results)
+    for name in settled.studies:
+        shown = panels(name, settled)
         if shown:
             write_atomically(images / picture(name), forest(shown))
-        for file in studies.figures(name, results):
+        for file in studies.figures(name, settled):
             _require(images / file, name)
-    write_atomically(docs / 'claims.md', render(results).encode())
+    write_atomically(docs / 'claims.md', render(settled).encode())
 
 
-def render(results: Results) -> str:
+def render(settled: Settled) -> str:
     """The page as Markdown."""
     parts = (
-        overview.top(results),
-        documents.sections(results),
+        overview.top(settled),
+        documents.sections(settled),
         '## Studies',
-        *(studies.section(name, results) for name in results.studies),
-        checks.section(results),
-        documents.errors(results),
-        documents.not_run(results),
+        *(studies.section(name, settled) for name in settled.studies),
+        checks.section(settled),
+        documents.errors(settled),
+        documents.not_run(settled),
     )
     return blocks(parts) + '\n'
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from bnjax.claims.page.markdown import anchor, blocks, item, paragraph, table, text
-from bnjax.claims.page.results import Result, Results
 from bnjax.claims.register import Claim
+from bnjax.claims.settled import Result, Settled
 from bnjax.report.numbers import estimate
 from bnjax.verdict import NOT_RUN
 
@@ -21,32 +21,32 @@ ERRORS = """Each line is either what a document asserts, and then *refuted* says
 it is wrong, or what we found wrong in it, and then *confirmed* says that it is."""
 
 
-def sections(results: Results) -> str:
+def sections(settled: Settled) -> str:
     """A table for each of the documents, in their order."""
     return blocks(
-        blocks((f'## Document {key}', _capital(name) + '.', _table(results, claims)))
+        blocks((f'## Document {key}', _capital(name) + '.', _table(settled, claims)))
         for key, name in DOCUMENTS.items()
-        if (claims := of_document(results.claims, key))
+        if (claims := of_document(settled.claims, key))
     )
 
 
-def errors(results: Results) -> str:
-    claims = [claim for claim in results.claims.values() if is_error(claim)]
+def errors(settled: Settled) -> str:
+    claims = [claim for claim in settled.claims.values() if is_error(claim)]
     return blocks(
-        ('## Errors of the documents', paragraph(ERRORS), _table(results, claims))
+        ('## Errors of the documents', paragraph(ERRORS), _table(settled, claims))
     )
 
 
-def not_run(results: Results) -> str:
+def not_run(settled: Settled) -> str:
     """The claims without a verdict and why; and the studies that were made smaller."""
     missing = [
-        item(f'{link(claim.id)}: {text(claim.statement)} {_reason(results, claim)}')
-        for claim in results.claims.values()
-        if results.verdicts[claim.id].verdict == NOT_RUN
+        item(f'{link(claim.id)}: {text(claim.statement)} {_reason(settled, claim)}')
+        for claim in settled.claims.values()
+        if settled.verdicts[claim.id].verdict == NOT_RUN
     ]
     smaller = [
-        item(f'{study_link(name, results)}: {text(study["reduced"])}')
-        for name, study in results.studies.items()
+        item(f'{study_link(name, settled)}: {text(study["reduced"])}')
+        for name, study in settled.studies.items()
         if study['reduced']
     ]
     return blocks(
@@ -79,9 +79,9 @@ def check_link(check: str, label: str) -> str:
     return f'[{label}](#{check})'
 
 
-def study_link(study: str, results: Results) -> str:
+def study_link(study: str, settled: Settled) -> str:
     """To the section of a study; to its config where it was not run."""
-    run = study in results.studies
+    run = study in settled.studies
     return f'[{study}]({f"#{study}" if run else f"../configs/claims/{study}.py"})'
 
 
@@ -97,18 +97,18 @@ def _capital(name: str) -> str:
     return name[0].upper() + name[1:]
 
 
-def _table(results: Results, claims: Sequence[Claim]) -> str:
-    return table(HEAD, [_row(results, claim) for claim in claims])
+def _table(settled: Settled, claims: Sequence[Claim]) -> str:
+    return table(HEAD, [_row(settled, claim) for claim in claims])
 
 
-def _row(results: Results, claim: Claim) -> tuple[str, ...]:
-    result = results.verdicts[claim.id]
+def _row(settled: Settled, claim: Claim) -> tuple[str, ...]:
+    result = settled.verdicts[claim.id]
     opening = f'{anchor(claim.id.lower())}{claim.id}', _said(claim)
     verdict = f'**{result.verdict}**'
     if claim.same:
         return *opening, verdict, '', '', f'as {link(claim.same)}'
     n = '' if result.interval is None else str(result.interval.n)
-    return *opening, verdict, _effect(results, claim), n, _settled_by(results, claim)
+    return *opening, verdict, _effect(settled, claim), n, _settled_by(settled, claim)
 
 
 def _said(claim: Claim) -> str:
@@ -127,22 +127,22 @@ def _quoted(words: str) -> str:
     return f'“{written.replace("/", "/<wbr>") if "://" in words else written}”'
 
 
-def _effect(results: Results, claim: Claim) -> str:
+def _effect(settled: Settled, claim: Claim) -> str:
     """What was measured; beside a study's whether the exact part holds."""
-    said = [measured(results.verdicts[claim.id], BREAK)]
-    part = results.exact.get(claim.id)
+    said = [measured(settled.verdicts[claim.id], BREAK)]
+    part = settled.exact.get(claim.id)
     if claim.study and part is not None:
         said.append(f'exact part: {part.verdict}')
     return BREAK.join(said)
 
 
-def _settled_by(results: Results, claim: Claim) -> str:
-    study = study_link(claim.study, results) if claim.study else ''
+def _settled_by(settled: Settled, claim: Claim) -> str:
+    study = study_link(claim.study, settled) if claim.study else ''
     check = check_link(claim.check, 'check') if claim.check else ''
     return ', '.join(part for part in (study, check) if part)
 
 
-def _reason(results: Results, claim: Claim) -> str:
+def _reason(settled: Settled, claim: Claim) -> str:
     if claim.same:
         return f'As {link(claim.same)}.'
-    return f'*{_capital(text(results.verdicts[claim.id].effect))}*'
+    return f'*{_capital(text(settled.verdicts[claim.id].effect))}*'

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 
 from bnjax.claims.page.documents import DOCUMENTS, is_error, link, of_document
 from bnjax.claims.page.markdown import blocks, item, paragraph, table
-from bnjax.claims.page.results import VERDICTS, Result, Results
 from bnjax.claims.register import Claim
+from bnjax.claims.settled import VERDICTS, Result, Settled
 
 OPENING = """Five documents about batch normalization, named 000 to 004 here, make
 {said} statements (S, M), and {wrong} entries look at what seems to be wrong in them
@@ -59,11 +59,11 @@ READING = (
 )
 
 
-def top(results: Results) -> str:
-    claims = results.claims.values()
+def top(settled: Settled) -> str:
+    claims = settled.claims.values()
     wrong = sum(map(is_error, claims))
     counts = {
-        'said': len(results.claims) - wrong,
+        'said': len(settled.claims) - wrong,
         'wrong': wrong,
         'same': sum(bool(claim.same) for claim in claims),
     }
@@ -71,9 +71,9 @@ def top(results: Results) -> str:
         (
             '# The claims of five documents, settled',
             paragraph(OPENING.format(**counts)),
-            _counts(results),
-            _rules(results),
-            _again(results),
+            _counts(settled),
+            _rules(settled),
+            _again(settled),
             'To repeat it:',
             REPEAT,
             '## How to read it',
@@ -82,30 +82,30 @@ def top(results: Results) -> str:
     )
 
 
-def _counts(results: Results) -> str:
+def _counts(settled: Settled) -> str:
     """A row for each document, one for the errors, and one for all."""
     groups = {
-        f'[document {key}](#document-{key})': of_document(results.claims, key)
+        f'[document {key}](#document-{key})': of_document(settled.claims, key)
         for key in DOCUMENTS
-        if of_document(results.claims, key)
+        if of_document(settled.claims, key)
     }
-    errors = [claim for claim in results.claims.values() if is_error(claim)]
+    errors = [claim for claim in settled.claims.values() if is_error(claim)]
     groups['[errors](#errors-of-the-documents)'] = errors
-    rows = [_row(results, name, claims) for name, claims in groups.items()]
-    rows.append(_row(results, '**all**', results.claims.values()))
+    rows = [_row(settled, name, claims) for name, claims in groups.items()]
+    rows.append(_row(settled, '**all**', settled.claims.values()))
     return table(['', *VERDICTS, 'in all'], rows)
 
 
-def _row(results: Results, name: str, claims: Iterable[Claim]) -> list[str]:
-    found = Counter(results.verdicts[claim.id].verdict for claim in claims)
+def _row(settled: Settled, name: str, claims: Iterable[Claim]) -> list[str]:
+    found = Counter(settled.verdicts[claim.id].verdict for claim in claims)
     return [name, *(str(found[word]) for word in VERDICTS), str(found.total())]
 
 
-def _rules(results: Results) -> str:
+def _rules(settled: Settled) -> str:
     """For how many studies the rules are known to be older than the run."""
     by_study = {
-        results.claims[key].study: result
-        for key, result in results.verdicts.items()
+        settled.claims[key].study: result
+        for key, result in settled.verdicts.items()
         if result.rule
     }
     if not by_study:
@@ -121,12 +121,12 @@ def _rules(results: Results) -> str:
     return paragraph('; '.join(part for part in parts if part) + '.')
 
 
-def _again(results: Results) -> str:
+def _again(settled: Settled) -> str:
     """How many verdicts other seeds gave, too, and which they did not."""
     repeated = {
         key: result
-        for key, result in results.verdicts.items()
-        if result.again and not results.claims[key].same
+        for key, result in settled.verdicts.items()
+        if result.again and not settled.claims[key].same
     }
     if not repeated:
         return ''

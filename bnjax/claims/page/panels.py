@@ -4,8 +4,8 @@ import math
 import re
 
 from bnjax.claims.figures import ABOVE, BELOW, Measured, Panel
-from bnjax.claims.page.results import Again, Result, Results
 from bnjax.claims.register import Claim
+from bnjax.claims.settled import Again, Result, Settled
 from bnjax.verdict import CONFIRMED, REFUTED
 
 _CLAUSE = re.compile(
@@ -20,19 +20,19 @@ def picture(study: str) -> str:
     return f'{study}_intervals.png'
 
 
-def panels(study: str, results: Results) -> list[Panel]:
+def panels(study: str, settled: Settled) -> list[Panel]:
     """What that picture shows: the claims whose verdict rests on an interval."""
-    found = (_panel(claim, results) for claim in results.of_study(study))
+    found = (_panel(claim, settled) for claim in settled.of_study(study))
     return [panel for panel in found if panel]
 
 
-def _panel(claim: Claim, results: Results) -> Panel | None:
-    result = results.verdicts[claim.id]
+def _panel(claim: Claim, settled: Settled) -> Panel | None:
+    result = settled.verdicts[claim.id]
     shown = _shown(result)
     if shown is None:
         return None
     again = _shown(result.again) if result.again else None
-    same = ', '.join(results.same_as(claim))
+    same = ', '.join(settled.same_as(claim))
     title = f'{claim.id} (= {same})' if same else claim.id
     confirms = confirming_side(claim.rule)
     return Panel(title, result.effect, shown, result.bounds, again, confirms)

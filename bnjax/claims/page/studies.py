@@ -7,8 +7,8 @@ from bnjax.claims.page.description import describe
 from bnjax.claims.page.documents import check_link, link, measured
 from bnjax.claims.page.markdown import blocks, cell, item, paragraph, table, text
 from bnjax.claims.page.panels import panels, picture
-from bnjax.claims.page.results import Result, Results
 from bnjax.claims.register import Claim
+from bnjax.claims.settled import Result, Settled
 from bnjax.report.numbers import duration, estimate, number, thousands
 
 IMAGES = 'images/claims'
@@ -20,11 +20,11 @@ CAPTION = (
 DIGEST, DAY = 12, 10  # characters that tell a digest, or a date's day
 
 
-def section(name: str, results: Results) -> str:
+def section(name: str, settled: Settled) -> str:
     """All there is to know of a study, for a reader who has read nothing else."""
-    study = results.studies[name]
+    study = settled.studies[name]
     question, done = describe(study['description'])
-    claims = results.of_study(name)
+    claims = settled.of_study(name)
     return blocks(
         (
             f'### {name}',
@@ -32,29 +32,29 @@ def section(name: str, results: Results) -> str:
             '**Done.**',
             done,
             '**Came out.**' if claims else '**Came out.** No claim rests on it.',
-            '\n'.join(_verdict(claim, results) for claim in claims),
-            *(_image(name, file, results) for file in figures(name, results)),
+            '\n'.join(_verdict(claim, settled) for claim in claims),
+            *(_image(name, file, settled) for file in figures(name, settled)),
             *(_table(entry) for entry in study['tables']),
             '**Run.**',
-            _run(name, study, results),
+            _run(name, study, settled),
         )
     )
 
 
-def figures(name: str, results: Results) -> list[str]:
+def figures(name: str, settled: Settled) -> list[str]:
     """The files of its pictures, that of the intervals first."""
-    own = [picture(name)] if panels(name, results) else []
-    return list(dict.fromkeys([*own, *results.studies[name]['figures']]))
+    own = [picture(name)] if panels(name, settled) else []
+    return list(dict.fromkeys([*own, *settled.studies[name]['figures']]))
 
 
-def _verdict(claim: Claim, results: Results) -> str:
+def _verdict(claim: Claim, settled: Settled) -> str:
     """A claim with its verdict, what that rests on, and its rule, as a list."""
-    result = results.verdicts[claim.id]
-    others = ', '.join(map(link, results.same_as(claim)))
+    result = settled.verdicts[claim.id]
+    others = ', '.join(map(link, settled.same_as(claim)))
     asked = f'{link(claim.id)} (and {others})' if others else link(claim.id)
     parts = (
         f'**{result.verdict}**: {measured(result)}{_size(result)}',
-        _exact_part(claim, results),
+        _exact_part(claim, settled),
         _again(result),
         f'Rule: {text(claim.rule)}',
     )
@@ -70,8 +70,8 @@ def _size(result: Result) -> str:
     return f'{n}; {noun} {bounds}' if bounds else n
 
 
-def _exact_part(claim: Claim, results: Results) -> str:
-    part = results.exact.get(claim.id)
+def _exact_part(claim: Claim, settled: Settled) -> str:
+    part = settled.exact.get(claim.id)
     if part is None:
         return ''
     return (
@@ -91,8 +91,8 @@ def _again(result: Result) -> str:
     return f'With other seeds, from {seeds} on: **{verdict}**{found}{turned}'
 
 
-def _ruled(name: str, results: Results) -> list[Result]:
-    found = (results.verdicts[claim.id] for claim in results.of_study(name))
+def _ruled(name: str, settled: Settled) -> list[Result]:
+    found = (settled.verdicts[claim.id] for claim in settled.of_study(name))
     return [result for result in found if result.rule]
 
 
@@ -110,15 +110,15 @@ def _rule_history(result: Result) -> str:
     return f'Rules as when the run began: code {begun}'
 
 
-def _image(name: str, file: str, results: Results) -> str:
+def _image(name: str, file: str, settled: Settled) -> str:
     """A picture with its alternative text, which for intervals says them all."""
     spoken = file.removesuffix('.png').replace('_', ' ')
     if file == picture(name):
         spoken = 'Intervals and bounds. ' + '; '.join(
             f'{p.claim} {p.measured.verdict} {estimate(p.measured.interval, p.bounds)}'
-            for p in panels(name, results)
+            for p in panels(name, settled)
         )
-    said = results.studies[name].get('captions', {}).get(file, '')
+    said = settled.studies[name].get('captions', {}).get(file, '')
     caption = CAPTION if file == picture(name) else text(said)
     return blocks((f'![{spoken}]({IMAGES}/{file})', paragraph(caption)))
 
@@ -130,7 +130,7 @@ def _table(entry: Mapping[str, Any]) -> str:
     return blocks((caption, table(head, rows)))
 
 
-def _run(name: str, study: Mapping[str, Any], results: Results) -> str:
+def _run(name: str, study: Mapping[str, Any], settled: Settled) -> str:
     reduced = study['reduced']
     size = f'Not run at full size: {text(reduced)}' if reduced else 'Run at full size.'
     lost = study.get('lost')
@@ -141,7 +141,7 @@ def _run(name: str, study: Mapping[str, Any], results: Results) -> str:
         f'steps in all, {duration(study["seconds"])} on {text(study["device"])}'
         + (f'; {thousands(lost)} of the trials diverged or failed' if lost else ''),
         f'{text(study["versions"])}; rules as of commit {_commit(study["commit"])}',
-        *dict.fromkeys(map(_rule_history, _ruled(name, results))),
+        *dict.fromkeys(map(_rule_history, _ruled(name, settled))),
         size,
     )
     return '\n'.join(item(part) for part in parts)

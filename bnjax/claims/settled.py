@@ -55,7 +55,7 @@ class Result(NamedTuple):
         return self.begun is not None and self.begun.rule != self.rule
 
 
-class Results(NamedTuple):
+class Settled(NamedTuple):
     """What came out, by claim and by study.
 
     Attributes:
@@ -80,8 +80,8 @@ class Results(NamedTuple):
         return [other.id for other in self.claims.values() if other.same == claim.id]
 
 
-def collect(claims: Mapping[str, Claim], kept: Mapping[str, Any]) -> Results:
-    """The results of all `claims` in `kept`; what is not there was not run."""
+def collect(claims: Mapping[str, Claim], kept: Mapping[str, Any]) -> Settled:
+    """What came out for all `claims` by `kept`; what is not there was not run."""
     exact = {
         key: Result(entry['verdict'], entry['effect'])
         for key, entry in kept['exact'].items()
@@ -94,7 +94,7 @@ def collect(claims: Mapping[str, Claim], kept: Mapping[str, Any]) -> Results:
         key: _verdict(claims.get(claim.same, claim), studied, exact, studies)
         for key, claim in claims.items()
     }
-    return Results(claims, verdicts, exact, studies)
+    return Settled(claims, verdicts, exact, studies)
 
 
 def _verdict(
