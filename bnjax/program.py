@@ -92,69 +92,69 @@ def check_fit(cfg: Config, data: Dataset) -> None:
 
 def compile_program(static: Static, numbers: Numbers, data: Dataset) -> Program:
     """Compiles for ``execution.width`` trials like that of the traced ``numbers``."""
-    classes, images = data.classes, len(data.train.y)
-
-    def config_of(numbers: Numbers) -> Config:
-        return config.build({**dict(static), **numbers})
-
-    cfg = config_of(numbers)
+    cfg, images = _config_of(static, numbers), len(data.train.y)
     width = cfg.execution.width
     mesh = devices.mesh(width, cfg.batch_size)
     held_out = jax.tree.map(_join, data.validation, data.test)
-    train_split, held_out = jax.device_put(
-        (data.train, held_out), devices.everywhere(mesh)
+    splits = jax.device_put((data.train, held_out), devices.everywhere(mesh))
+    begin, train, score = (
+        _side_by_side(f, width, mapped)
+        for f, mapped in zip(_functions(static, data, mesh), (1, 3, 2), strict=True)
+    )
+    many = _stack([numbers] * width)
+    # Shapes alone: what does not fit is refused before any of it is made.
+    state = jax.eval_shape(begin, many, splits[0])
+    order = jax.ShapeDtypeStruct((width, images), np.int32)
+    train_args = many, state, order, np.int32(0), splits[0]
+    begin = _compiled(begin, mesh, many, splits[0], mapped=1, options=_RUN_ONCE)
+    train = _compiled(train, mesh, *train_args, mapped=3, donated=1)
+    score = _compiled(score, mesh, many, state, *splits, mapped=2)
+    per_epoch, total = steps_in(cfg, images)
+    return Program(
+        lambda numbers: begin(numbers, splits[0]),
+        _orders.lower(many['seed'], np.int32(0), images).compile(),
+        lambda *args: train(*args, splits[0]),
+        lambda *args: score(*args, *splits),
+        total,
+        math.ceil(total / per_epoch),
+        width,
+        max(
+            _bytes_of_run(train) + _bytes_of(splits[1]),
+            _bytes_of_run(score) + _bytes_of(splits[0]),
+        ),
+        state,
     )
 
-    def first(numbers: Numbers) -> State:
-        return init(config_of(numbers), classes, train_split)
 
-    def train(numbers, state, order, index, split):
-        return _train(config_of(numbers), classes, state, order, index, split, mesh)
+def _config_of(static: Static, numbers: Numbers) -> Config:
+    return config.build({**dict(static), **numbers})
 
-    def score(numbers, state, split, train):
-        cfg = config_of(numbers)
+
+def _functions(
+    static: Static, data: Dataset, mesh: Mesh
+) -> tuple[Callable, Callable, Callable]:
+    """What one trial does: it begins, trains for an epoch, and is scored."""
+    classes, validated = data.classes, len(data.validation.y)
+
+    def begin(numbers: Numbers, train: Split) -> State:
+        return init(_config_of(static, numbers), classes, train)
+
+    def epoch(numbers, state, order, index, train):
+        cfg = _config_of(static, numbers)
+        return _train(cfg, classes, state, order, index, train, mesh)
+
+    def score(numbers, state, train, held_out):
+        cfg = _config_of(static, numbers)
 
         def means(state: State) -> dict[str, jax.Array]:
-            scores = _evaluate(cfg, classes, state, split, mesh)
-            return _held_out_means(scores, len(data.validation.y))
+            scores = _evaluate(cfg, classes, state, held_out, mesh)
+            return _held_out_means(scores, validated)
 
         asked = REESTIMATED in cfg.probes.names
         again = means(reestimated(cfg, classes, state, train, mesh)) if asked else {}
         return means(state) | {f'reestimated_{k}': v for k, v in again.items()}
 
-    many = _stack([numbers] * width)
-    init_all = _side_by_side(first, width, mapped=1)
-    # Shapes alone: what does not fit is refused before any of it is made.
-    state = jax.eval_shape(init_all, many)
-    order = jax.ShapeDtypeStruct((width, images), np.int32)
-    train_all = _compiled(
-        _side_by_side(train, width, mapped=3),
-        mesh,
-        *(many, state, order, np.int32(0), train_split),
-        mapped=3,
-        donated=1,
-    )
-    score_all = _compiled(
-        _side_by_side(score, width, mapped=2),
-        mesh,
-        *(many, state, held_out, train_split),
-        mapped=2,
-    )
-    per_epoch, total = steps_in(cfg, images)
-    return Program(
-        _compiled(init_all, mesh, many, mapped=1, options=_RUN_ONCE),
-        _orders.lower(many['seed'], np.int32(0), images).compile(),
-        lambda *args: train_all(*args, train_split),
-        lambda *args: score_all(*args, held_out, train_split),
-        total,
-        math.ceil(total / per_epoch),
-        width,
-        max(
-            _bytes_of_run(train_all) + _bytes_of(held_out),
-            _bytes_of_run(score_all) + _bytes_of(train_split),
-        ),
-        state,
-    )
+    return begin, epoch, score
 
 
 def _compiled(
