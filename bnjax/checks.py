@@ -67,9 +67,10 @@ def check_moments(**sets: Any) -> None:
 def check_same_features(**sets: Any) -> None:
     """Refuses moments of different features, which would broadcast unseen."""
     check_moments(**sets)
-    fields = [(n, f, jnp.shape(v)) for n in sets for f, v in sets[n]._asdict().items()]
-    if len({shape for _, _, shape in fields}) > 1:
-        shapes = ', '.join(f'{name}.{field} {shape}' for name, field, shape in fields)
+    values = {f'{n}.{f}': v for n in sets for f, v in sets[n]._asdict().items()}
+    fields = [(name, as_floats(v, name).shape) for name, v in values.items()]
+    if len({shape for _, shape in fields}) > 1:
+        shapes = ', '.join(f'{name} {shape}' for name, shape in fields)
         raise ValueError(f'moments must all have the shape of the features: {shapes}')
 
 
@@ -81,11 +82,23 @@ def check_momentum(momentum: Scalar | None) -> None:
 
 
 def check_epsilon(epsilon: Scalar) -> None:
-    """Refuses an epsilon that is not, if known, finite and above 0."""
-    meaning = 'above 0 in float32, for example 1e-5'
-    _check_number(
-        'epsilon', epsilon, lambda e: 0 < float(np.float32(e)) < np.inf, meaning
-    )
+    """Refuses an epsilon that is not, if known, a normal number of float32 above 0."""
+    # Smaller ones are 0 to XLA, and a constant feature would be 0 / 0.
+    info = np.finfo(np.float32)
+    meaning = f'from {info.tiny:.3g} up in float32, for example 1e-5'
+    _check_number('epsilon', epsilon, lambda e: info.tiny <= e <= info.max, meaning)
+
+
+def check_dtype(name: str, dtype: Any) -> None:
+    """Refuses a dtype, if one is given, that is not one of floats."""
+    if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f'{name}={jnp.dtype(dtype)} must be one of floats')
+
+
+def check_flag(name: str, flag: Any) -> None:
+    """Refuses what is neither True nor False."""
+    if not isinstance(flag, bool | np.bool_):
+        raise TypeError(f'{name}={flag!r} must be True or False')
 
 
 def check_size(name: str, size: int) -> None:
@@ -100,7 +113,8 @@ def _check_number(
     name: str, value: Any, fits: Callable[[Any], bool], meaning: str
 ) -> None:
     numbers = int | float | np.number | np.ndarray | jax.Array
-    if not isinstance(value, numbers) or isinstance(value, bool):
+    is_number = isinstance(value, numbers)
+    if not is_number or jnp.issubdtype(jnp.result_type(value), jnp.bool_):
         raise TypeError(f'{name}={value!r} must be a number {meaning}')
     if jnp.shape(value):
         raise ValueError(f'{name} of shape {jnp.shape(value)} must be one number')

@@ -147,4 +147,8 @@ def normalize(
     check_moments(moments=moments)
     values = {'mean': moments.mean, 'var': moments.var, 'scale': scale, 'bias': bias}
     check_features(x, layout.features, **values)
-    return normalized(x, moments, scale, bias, epsilon, layout)
+    # Cast here, for JAX may be told to refuse to promote.
+    dtype = jnp.promote_types(stats_dtype(x), jnp.result_type(moments.mean))
+    moments = Moments(*(jnp.asarray(m, dtype) for m in moments))
+    scale, bias = (None if p is None else jnp.asarray(p, dtype) for p in (scale, bias))
+    return normalized(x, moments, scale, bias, jnp.asarray(epsilon, dtype), layout)

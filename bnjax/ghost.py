@@ -92,7 +92,7 @@ def ghost_batch_norm(
         where=grouped(counted),
     )
     shape = list(x.shape)
-    shape[examples] = -1
+    shape[examples] += -n % size
     y = y.reshape(shape)
     # Not the groups' moments pooled: far from 0 their means are rounded.
     whole = moments(x, axis=axis, where=where)

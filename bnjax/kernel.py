@@ -18,6 +18,7 @@ from bnjax.reduction import (
     count,
     counted,
     per_count,
+    placed_like,
     select,
     stats_dtype,
     vary_like,
@@ -36,8 +37,7 @@ def weighted_moments(
     """Moments of the features of ``x``; ``weights`` have its rank."""
     wide = x.astype(stats_dtype(x))
     parts = [weigh(v, weights).sum(layout.reduced) for v in (wide, wide * wide)]
-    # Placed like the sums, where the features are divided over a mesh.
-    number = count(wide, weights, layout) + jnp.zeros_like(parts[0])
+    number = placed_like(count(wide, weights, layout), parts[0])
     sums = layout.over_devices(number, *parts)
     # Of all groups, for they branch together; nan, the inf - inf of squares beyond
     # the dtype, counts as lost.
@@ -119,7 +119,7 @@ def normalized(
     if scale is not None:
         gain = gain * scale
     # (x - mean) * gain, not x * gain - mean * gain, which cancels for large means.
-    y = x.astype(stats_dtype(x)) - layout.expand(moments.mean)
+    y = x.astype(moments.mean.dtype) - layout.expand(moments.mean)
     y = y * layout.expand(gain)
     return (y if bias is None else y + layout.expand(bias)).astype(x.dtype)
 

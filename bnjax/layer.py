@@ -12,7 +12,9 @@ import jax.numpy as jnp
 
 from bnjax.checks import (
     as_floats,
+    check_dtype,
     check_epsilon,
+    check_flag,
     check_momentum,
     check_size,
     check_weights,
@@ -20,7 +22,9 @@ from bnjax.checks import (
 from bnjax.functional import batch_norm, moments, normalize
 from bnjax.ghost import ghost_batch_norm
 from bnjax.moments import Moments, update
-from bnjax.reduction import reduction
+from bnjax.reduction import check_axis_name, reduction
+
+FLAGS = 'use_bias', 'use_scale', 'debias', 'unbiased', 'skip_nonfinite'
 
 
 @contextlib.contextmanager
@@ -36,6 +40,13 @@ def named(layer: str) -> Iterator[None]:
 
 def check(layer: Any, x: Any, mask: Any) -> tuple[jax.Array, tuple[int, ...]]:
     """``x`` as an array and the shape of its features, if layer and mask fit it."""
+    for name in FLAGS:
+        check_flag(name, getattr(layer, name))
+    if layer.update_running_average is not None:
+        check_flag('update_running_average', layer.update_running_average)
+    for name in ('dtype', 'param_dtype'):
+        check_dtype(name, getattr(layer, name))
+    check_axis_name(layer.axis_name, layer.axis_index_groups)
     check_momentum(layer.momentum)
     check_epsilon(layer.epsilon)
     if layer.ghost_batch_size is not None:
@@ -87,6 +98,9 @@ def call(
         y, batch = batch_norm(x, scale, bias, **form, **over)
     else:
         y, batch = ghost_batch_norm(x, size, scale, bias, where=over['where'], **form)
+        if over.get('axis_name') is not None:
+            # Ghost batches are of a device; what is kept is of all.
+            batch = moments(x, axis=axis, **over)
     y = y.astype(dtype)
     if not to_update:
         return y, batch, {}
@@ -95,8 +109,7 @@ def call(
             'debias and momentum=None need the count of the running statistics; '
             'give these fields when the layer is made'
         )
-    # Ghost batches are of a device; what is kept is of all.
-    if batch is None or (size is not None and over.get('axis_name') is not None):
+    if batch is None:
         batch = moments(x, axis=axis, **over)
     new = update(
         running,

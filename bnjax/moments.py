@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from bnjax.checks import Scalar, check_momentum, check_same_features
-from bnjax.reduction import per_count
+from bnjax.reduction import per_count, placed_like
 
 
 class Moments(NamedTuple):
@@ -128,16 +128,17 @@ def update(
         var = var * (batch.count / jnp.maximum(batch.count - 1, 1))
     if skip_nonfinite:
         seen &= jnp.isfinite(batch.mean) & jnp.isfinite(var)
+    count, old_count = (placed_like(n, seen) for n in (count, running.count))
     total = jnp.where(seen, count, 1)
 
     def average(old: jax.Array, new: jax.Array) -> jax.Array:
         weight = kept * running.count
         # Selected, for what has no weight may be infinite.
         mixed = (jnp.where(weight > 0, weight * old, 0) + added * new) / total
-        return jnp.where(seen, mixed, old).astype(old.dtype)
+        return jnp.where(seen, mixed, placed_like(old, seen)).astype(old.dtype)
 
     return Moments(
         average(running.mean, batch.mean),
         average(running.var, var),
-        jnp.where(seen, count, running.count).astype(running.count.dtype),
+        jnp.where(seen, count, old_count).astype(running.count.dtype),
     )

@@ -80,9 +80,9 @@ class BatchNorm(nnx.BatchNorm):
           TypeError: a keyword is not known, or ``num_features`` no whole number.
           ValueError: ``num_features`` is below 1.
         """
-        with layer.named(type(self).__name__):
+        with layer.named(self._name(num_features)):
             check_size('num_features', num_features)
-        super().__init__(num_features, **fields)
+            super().__init__(num_features, **fields)
         self.update_running_average = update_running_average
         self.debias = debias
         self.unbiased = unbiased
@@ -114,7 +114,7 @@ class BatchNorm(nnx.BatchNorm):
           ValueError: ``momentum``, ``epsilon``, ``mask`` or the number of
             features does not fit, or ``use_running_average`` is nowhere given.
         """
-        with layer.named(type(self).__name__):
+        with layer.named(self._name(self.num_features)):
             use_running = self._use_running(use_running_average)
             x, shape = layer.check(self, x, mask)
             self._check_features(x, shape)
@@ -142,6 +142,11 @@ class BatchNorm(nnx.BatchNorm):
             variables[name][...] = jax.lax.stop_gradient(value.ravel())
         return y
 
+    @classmethod
+    def _name(cls, num_features: int) -> str:
+        """What tells it from others: a module of NNX does not know where it is."""
+        return f'{cls.__name__}({num_features})'
+
     def _use_running(self, given: bool | None) -> bool:
         use_running = self.use_running_average if given is None else given
         if use_running is None:
@@ -157,6 +162,13 @@ class BatchNorm(nnx.BatchNorm):
                 f'num_features={self.num_features}, but x of shape {x.shape} has '
                 f'{math.prod(shape)} on axis {self.axis}; make them equal'
             )
+        for name in ('scale', 'bias', 'mean', 'var', 'count'):
+            stored = getattr(self, name, None)
+            if stored is not None and stored[...].shape != (self.num_features,):
+                raise ValueError(
+                    f'{name} has shape {stored[...].shape}, but '
+                    f'num_features={self.num_features}; make them equal'
+                )
 
     def _result_dtype(self, x: jax.Array) -> jnp.dtype:
         """Flax's rule: that of what ``promote_dtype`` makes of input and parameters."""

@@ -69,7 +69,22 @@ def reduction(
     if len(features) < len(axes):
         raise ValueError(f'axis={axis} names an axis of x twice; name each once')
     reduced = tuple(a for a in range(x.ndim) if a not in features)
-    return Reduction(features, reduced, axis_name, _partition(groups, axis_name))
+    check_axis_name(axis_name, groups)
+    name = tuple(axis_name) if isinstance(axis_name, list) else axis_name
+    return Reduction(features, reduced, name, _partition(groups, name))
+
+
+def check_axis_name(axis_name: Any, groups: Any) -> None:
+    """Refuses what names no axis, or one twice; whether it is bound is not asked."""
+    if axis_name is None:
+        if groups is not None:
+            raise ValueError(f'axis_index_groups={groups} needs axis_name; give both')
+        return
+    names = axis_name if isinstance(axis_name, tuple | list) else (axis_name,)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f'axis_name={axis_name!r} must be a string, or a tuple of some')
+    if len(set(names)) < len(names):
+        raise ValueError(f'axis_name={axis_name!r} names an axis twice; name each once')
 
 
 def _whole_numbers(axis: Any) -> tuple[int, ...]:
@@ -86,8 +101,6 @@ def _partition(
     size = _number_of_devices(axis_name)
     if groups is None:
         return None
-    if axis_name is None:
-        raise ValueError(f'axis_index_groups={groups} needs axis_name; give both')
     expected = (
         f'each index along axis_name={axis_name!r}, of size {size}, once, '
         'for example [[0, 1], [2, 3]] for 4'
@@ -105,11 +118,6 @@ def _partition(
 def _number_of_devices(axis_name: AxisName | None) -> int:
     if axis_name is None:
         return 1
-    names = (axis_name,) if isinstance(axis_name, str) else axis_name
-    if not isinstance(names, tuple | list):
-        raise TypeError(f'axis_name={axis_name!r} must be a string, or a tuple of some')
-    if len(set(names)) < len(names):
-        raise ValueError(f'axis_name={axis_name!r} names an axis twice; name each once')
     try:
         return lax.axis_size(axis_name)
     except NameError as error:
@@ -149,7 +157,9 @@ def count(x: jax.Array, weights: jax.Array | None, layout: Reduction) -> jax.Arr
         weights = jnp.ones((1,) * x.ndim, x.dtype)
     repeats = math.prod(x.shape[i] for i in layout.reduced if weights.shape[i] == 1)
     axes = tuple(i for i in layout.reduced if weights.shape[i] != 1)
-    total = weigh(jnp.ones((), x.dtype), weights).sum(axes, keepdims=True) * repeats
+    # Not by weigh: XLA on CPU would add up the product one by one, and lose digits.
+    held = select(weights.astype(x.dtype), weights)
+    total = held.sum(axes, keepdims=True) * repeats
     shape = [x.shape[i] for i in layout.features]
     return jnp.broadcast_to(total.squeeze(layout.reduced), shape)
 
@@ -164,6 +174,11 @@ def stats_dtype(x: jax.Array) -> jnp.dtype:
     """float32, or float64 for float64 input."""
     # Not by promotion, which JAX may be told to refuse.
     return jnp.dtype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
+
+
+def placed_like(values: jax.Array, others: jax.Array) -> jax.Array:
+    """Values, divided over an explicit mesh as others of their shape are."""
+    return values + jnp.zeros_like(others, values.dtype)
 
 
 def vary_like(values: jax.Array, x: jax.Array) -> jax.Array:

@@ -34,6 +34,7 @@ from modes import (
 
 import bnjax
 from bnjax.ghost import ghost_batch_norm
+from bnjax.linen import BatchNorm
 
 
 # How many values each all-reduce of a compiled program adds up, branches left out.
@@ -99,7 +100,11 @@ def features_divided() -> dict[str, Any]:
         divided = jax.device_put(x, P(None, 'data'))
         y, batch = bnjax.batch_norm(divided, where=np.arange(6)[:, None] > 1)
         dx = jax.grad(lambda x: (bnjax.batch_norm(x)[0] ** 3).sum())(divided)
-    return {'x': x, 'y': y, 'var': batch.var, 'dx': dx}
+        layer = BatchNorm(False, momentum=0.0, debias=True)
+        variables = layer.init(jax.random.key(0), divided)
+        _, new = layer.apply(variables, divided, mutable=['batch_stats'])
+    kept = {f'kept_{name}': value for name, value in new['batch_stats'].items()}
+    return {'x': x, 'y': y, 'var': batch.var, 'dx': dx} | kept
 
 
 def run(results: dict[str, Any], key: str, f: Callable, *args: Any) -> None:

@@ -81,6 +81,8 @@ EPSILONS = {
     'negative': (-1e-5, V, '-1e-05'),
     'NaN': (NAN, V, 'nan'),
     'infinite': (np.inf, V, 'inf'),
+    'zero to XLA': (1e-40, V, '1e-40'),
+    'a boolean in NumPy': (np.bool_(True), T, 'True'),
     'zero in NumPy': (F32(0), V, '0.0'),
     'a string': ('1e-5', T, '1e-5'),
     'None': (None, T, 'None'),
@@ -92,6 +94,8 @@ MOMENTA = {
     'negative': (-0.1, V, '-0.1'),
     'NaN': (NAN, V, 'nan'),
     'above one in NumPy': (F32(2), V, '2'),
+    'a boolean': (True, T, 'True'),
+    'a boolean in NumPy': (np.bool_(True), T, 'True'),
     'a string': ('0.9', T, '0.9'),
     'complex': (1j, T, '1j'),
     'one for each feature': (like(3) / 2, V, '\\(3,\\)'),
@@ -121,6 +125,8 @@ STATISTICS = {
     'one for all': (moments(1), V, '\\(1,\\)'),
     'numbers': (moments(), V, '\\(\\)'),
     'uneven': (STATS._replace(var=like(1)), V, '\\(1,\\)'),
+    'of integers': (bnjax.Moments(*np.ones((3, 3), int)), T, 'int'),
+    'of lists': (bnjax.Moments([0.0] * 3, [1.0] * 3, [1.0] * 3), T, 'list'),
     'not moments': (like(3), T, 'Moments'),
     'None': (None, T, 'None'),
 }
@@ -132,11 +138,16 @@ SIZES = {
     'a string': ('2', T, '2'),
 }
 GROUPS = {'without axis_name': (((0, 1), (2, 3)), V, 'axis_name')}
-NAMES = {
-    'not bound': ('device', V, "'device'"),
-    'a position': (0, (T, V), '0'),
+NO_NAMES = {
+    'a position': (0, T, '0'),
     'twice': (('device', 'device'), V, 'device'),
 }
+NAMES = {'not bound': ('device', V, "'device'")} | NO_NAMES
+DTYPES = {
+    'complex': (np.complex64, T, 'complex64'),
+    'integers': (np.int32, T, 'int32'),
+}
+FLAGS = {'a string': ('no', T, 'no'), 'a number': (1, T, '1')}
 KERNELS = {
     'integers': (KERNEL.astype(int), T, 'int'),
     'a vector': (like(3), V, '\\(3,\\)'),
@@ -227,8 +238,14 @@ LAYER_TABLE = [
     (TRAINING, 'mask', WHERES),
     (ALL, 'epsilon', EPSILONS),
     (ALL, 'momentum', MOMENTA),
-    (TRAINING, 'axis_index_groups', GROUPS),
+    (ALL, 'axis_index_groups', GROUPS),
     (TRAINING, 'axis_name', NAMES),
+    (ALL, 'axis_name', NO_NAMES),
+    (ALL, 'update_running_average', FLAGS),
+    *((ALL, flag, FLAGS) for flag in ('debias', 'unbiased', 'skip_nonfinite')),
+    *((ALL, flag, FLAGS) for flag in ('use_bias', 'use_scale')),
+    (ALL, 'dtype', DTYPES),
+    (ALL[:2], 'param_dtype', DTYPES),
     (ALL, 'use_running_average', {'nowhere': (None, V, '')}),
     (ALL, 'ghost_batch_size', SIZES),
     (ALL[2:], 'num_features', NUMBERS),
@@ -240,8 +257,8 @@ CURE = 'must|keep|give|pass|make|cast|needs|name|fold first|none of'
 FIELDS = {
     ('normalize', 'moments'): 'mean|var|moments',
     ('fold', 'moments'): 'mean|var|moments',
-    ('merge', 'a'): '[mM]oments',
-    ('merge', 'b'): '[mM]oments',
+    ('merge', 'a'): '[mM]oments|a.mean',
+    ('merge', 'b'): '[mM]oments|b.mean',
 }
 
 

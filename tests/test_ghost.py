@@ -11,6 +11,7 @@ import bnjax
 import bnjax.linen
 from bnjax.ghost import ghost_batch_norm
 from bnjax.moments import pool
+from bnjax.population import update_layers
 
 RNG = np.random.default_rng(0)
 ghosts = jax.jit(ghost_batch_norm, static_argnames=('size', 'axis'))
@@ -55,6 +56,33 @@ def test_devices_keep_statistics_of_all_ghost_batches():
         mean, var = (new['batch_stats'][name][device] for name in ('mean', 'var'))
         np.testing.assert_allclose(mean, x.mean((0, 1)), 1e-5, 1e-6)
         np.testing.assert_allclose(var, x.var((0, 1)), 1e-5)
+
+
+def test_devices_report_moments_of_all_ghost_batches_where_none_are_kept():
+    x = RNG.normal(size=(3, 4, 2)).astype(np.float32)
+    layer = bnjax.linen.BatchNorm(
+        False,
+        update_running_average=False,
+        ghost_batch_size=2,
+        axis_name='device',
+    )
+    variables = layer.init(jax.random.key(0), x[0])
+
+    def step(x):
+        _, seen = layer.apply(variables, x, mutable=['moments'])
+        return update_layers(variables['batch_stats'], seen['moments'], momentum=0.0)
+
+    new = jax.vmap(step, axis_name='device')(x)
+    for device in range(3):
+        np.testing.assert_allclose(new['mean'][device], x.mean((0, 1)), 1e-5, 1e-6)
+        np.testing.assert_allclose(new['var'][device], x.var((0, 1)), 1e-5)
+
+
+@pytest.mark.parametrize('shape', [(4, 0), (3, 0), (0, 0), (0, 3), (4, 3, 0)])
+def test_ghost_batches_of_nothing_are_nothing(shape):
+    y, batch = ghost_batch_norm(jnp.zeros(shape), 2)
+    assert y.shape == shape
+    np.testing.assert_array_equal(batch.count, np.prod(shape[:-1]))
 
 
 def test_pooling_is_merging_one_after_the_other():

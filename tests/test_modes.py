@@ -162,6 +162,10 @@ def test_features_may_be_divided_over_an_explicit_mesh(four_devices):
     normal, _ = oracle.batch_norm(x)
     grads = oracle.gradients(x, np.ones(4), 3 * normal**2)
     np.testing.assert_allclose(dx, grads.x, 1e-4, 1e-5)
+    np.testing.assert_allclose(
+        four_devices['features/kept_mean'], x.mean(0), 1e-5, 1e-6
+    )
+    np.testing.assert_array_equal(four_devices['features/kept_count'], 1.0)
 
 
 # Lanes of a vmap: near, masked, a mean 1e4 deviations away, all masked, overflowing.

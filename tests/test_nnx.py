@@ -250,3 +250,9 @@ def test_the_state_keeps_its_types_in_a_scan():
     for x in xs:
         want = oracle.update(want, oracle.moments(x), 0.7)
     assert_same(statistics(layer), {'mean': F32(want.mean), 'var': F32(want.var)})
+
+
+def test_parameters_of_another_shape_are_named():
+    half = BatchNorm(4, scale_init=lambda *_: jnp.ones(2), rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match=r'BatchNorm\(4\): scale .*\(2,\).*=4'):
+        half(jnp.ones((3, 4)))
