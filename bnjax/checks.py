@@ -1,6 +1,6 @@
 """What is refused of the arguments, before anything is compiled or computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -72,6 +72,14 @@ def check_same_features(**sets: Any) -> None:
     if len({shape for _, shape in fields}) > 1:
         shapes = ', '.join(f'{name} {shape}' for name, shape in fields)
         raise ValueError(f'moments must all have the shape of the features: {shapes}')
+
+
+def check_tree(**trees: Any) -> None:
+    """Refuses what is no dictionary."""
+    for name, tree in trees.items():
+        if not isinstance(tree, Mapping):
+            kind = 'None' if tree is None else f'a {type(tree).__name__}'
+            raise TypeError(f'{name} is {kind}; give a dictionary, as Flax has it')
 
 
 def check_momentum(momentum: Scalar | None) -> None:

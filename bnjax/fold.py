@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bnjax.checks import (
     Scalar,
@@ -15,6 +16,8 @@ from bnjax.checks import (
     check_size,
 )
 from bnjax.moments import Moments
+
+DEFAULTS = {'mean': 0, 'var': 1, 'scale': 1, 'shift': 0, 'bias': 0}
 
 Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
 
@@ -66,7 +69,7 @@ def fold(
     Raises:
       TypeError: ``kernel`` does not hold floats.
       ValueError: the shapes do not go together, ``epsilon`` <= 0, or ``next_padding``
-        puts zeros around, for which no exact fold exists.
+        is none that Flax takes, or puts zeros around: no exact fold exists then.
 
     >>> import bnjax, jax.numpy as jnp
     >>> kernel, mean, var = jnp.array([[2.0, 4.0]]), jnp.ones(2), jnp.array([4.0, 16.0])
@@ -80,25 +83,20 @@ def fold(
     check_epsilon(epsilon)
     check_moments(moments=moments)
     _check_kernel(kernel)
-    mean, var = as_floats(moments.mean, 'mean'), as_floats(moments.var, 'var')
-    inputs, outputs = kernel.shape[-2:]
     check_size('next_groups', next_groups)
+    inputs, outputs = kernel.shape[-2:]
     features = outputs if next_padding is None else next_groups * inputs
-    _check(features, kernel, mean=mean, var=var, scale=scale, shift=shift)
-    _check(outputs, kernel, bias=bias)
-    if next_padding is not None:
-        _check_padding(next_padding, kernel)
-    if outputs % next_groups:
-        raise ValueError(
-            f'next_groups={next_groups} must divide the {outputs} outputs of a kernel '
-            f'of shape {kernel.shape}'
-        )
+    norm = {'mean': moments.mean, 'var': moments.var, 'scale': scale, 'shift': shift}
+    values = _vectors(features, kernel, **norm) | _vectors(outputs, kernel, bias=bias)
+    _check_next(next_padding, next_groups, kernel)
 
-    dtype = jnp.result_type(jnp.float32, kernel, mean, var)
-    wide, mean = kernel.astype(dtype), mean.astype(dtype)
-    gain = (1.0 if scale is None else scale) / jnp.sqrt(var.astype(dtype) + epsilon)
-    beta = 0.0 if shift is None else shift
-    b = 0.0 if bias is None else bias
+    dtype = _widest(kernel, *values.values())
+    wide = kernel.astype(dtype)
+    mean, var, gamma, beta, b = (
+        values[name].astype(dtype) if name in values else jnp.full((), default, dtype)
+        for name, default in DEFAULTS.items()
+    )
+    gain = gamma / jnp.sqrt(var + jnp.asarray(epsilon, dtype))
     if next_padding is None:
         b = gain * (b - mean) + beta
     else:
@@ -107,9 +105,33 @@ def fold(
             for v in (gain, beta - gain * mean)
         )
         # Not a product of matrices, which accelerators round to fewer bits.
-        b = b + (wide * offset).sum(range(kernel.ndim - 1))
-    folded = (wide * gain).astype(kernel.dtype)
-    return folded, b.astype(kernel.dtype if bias is None else jnp.result_type(bias))
+        b = b + (wide * _of_rank(wide.ndim, offset)).sum(range(wide.ndim - 1))
+    folded = (wide * _of_rank(wide.ndim, gain)).astype(kernel.dtype)
+    return folded, b.astype(values.get('bias', kernel).dtype)
+
+
+def _widest(*values: jax.Array) -> jnp.dtype:
+    """float32 or better, also where JAX is told to promote nothing."""
+    dtypes = [jnp.dtype(jnp.float32), *(value.dtype for value in values)]
+    return max(dtypes, key=lambda dtype: dtype.itemsize)
+
+
+def _vectors(
+    features: int, kernel: jax.Array, **values: jax.Array | None
+) -> dict[str, jax.Array]:
+    """What is given of the values as arrays, if they are one for each feature."""
+    given = {n: as_floats(v, n) for n, v in values.items() if v is not None}
+    for name, value in given.items():
+        if value.shape != (features,):
+            raise ValueError(
+                f'{name} has shape {value.shape}, but with a kernel of shape '
+                f'{kernel.shape} it must be ({features},), one value per feature'
+            )
+    return given
+
+
+def _of_rank(rank: int, value: jax.Array) -> jax.Array:
+    return value.reshape((1,) * (rank - value.ndim) + value.shape)
 
 
 def _check_kernel(kernel: jax.Array) -> None:
@@ -120,13 +142,14 @@ def _check_kernel(kernel: jax.Array) -> None:
         )
 
 
-def _check(features: int, kernel: jax.Array, **values: jax.Array | None) -> None:
-    for name, value in values.items():
-        if value is not None and as_floats(value, name).shape != (features,):
-            raise ValueError(
-                f'{name} has shape {jnp.shape(value)}, but with a kernel of shape '
-                f'{kernel.shape} it must be ({features},), one value per feature'
-            )
+def _check_next(padding: Padding | None, groups: int, kernel: jax.Array) -> None:
+    if padding is not None:
+        _check_padding(padding, kernel)
+    if kernel.shape[-1] % groups:
+        raise ValueError(
+            f'next_groups={groups} must divide the {kernel.shape[-1]} outputs of a '
+            f'kernel of shape {kernel.shape}'
+        )
 
 
 def _check_padding(padding: Padding, kernel: jax.Array) -> None:
@@ -138,10 +161,34 @@ def _check_padding(padding: Padding, kernel: jax.Array) -> None:
             raise ValueError(f'next_padding={padding!r} is none of {", ".join(known)}')
         zeros = name not in known[:3] and math.prod(kernel.shape[:-2]) > 1
     else:
-        zeros = any(p > 0 for p in jax.tree.leaves(padding))
+        zeros = any(side > 0 for side in _sides(padding, kernel))
     if zeros:
         raise ValueError(
             f'next_padding={padding!r} puts zeros around what batch norm gives, and no '
             'kernel and bias are equal to that; keep the batch norm, or fold it into '
             'the layer before it'
         )
+
+
+def _sides(padding: Any, kernel: jax.Array) -> Sequence[int]:
+    """How much is added on each side; less than 0 is cut off."""
+    spatial = kernel.ndim - 2
+    if _is_whole(padding) and (spatial or padding == 0):
+        return [padding]
+    if isinstance(padding, Sequence) and len(padding) == spatial:
+        sides = [s for axis in padding for s in (axis if _is_pair(axis) else [axis])]
+        if all(map(_is_whole, sides)):
+            return sides
+    raise ValueError(
+        f'next_padding={padding!r} does not fit a kernel of shape {kernel.shape}; give '
+        "'VALID' (as for a dense layer), another of Flax's names, a whole number, or "
+        f'{spatial} of them or of pairs (low, high)'
+    )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, Sequence) and len(value) == 2

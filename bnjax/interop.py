@@ -19,7 +19,8 @@ from flax import nnx
 
 import bnjax.linen
 import bnjax.nnx
-from bnjax.checks import check_momentum
+from bnjax.checks import check_epsilon, check_momentum, check_tree
+from bnjax.layer import named
 
 Fields: TypeAlias = dict[str, Any]
 Variables: TypeAlias = Mapping[str, Any]
@@ -57,7 +58,9 @@ def from_torch(
       update_running_average=False``.
 
     Raises:
-      ValueError: ``state`` is not that of one layer.
+      TypeError: ``state`` is no dictionary, or something is traced.
+      ValueError: ``state`` is not that of one layer, ``momentum`` is outside [0, 1],
+        or ``eps`` <= 0.
 
     >>> import numpy as np
     >>> state = {'running_mean': np.float32([3.0]), 'running_var': np.float32([4.0])}
@@ -65,7 +68,11 @@ def from_torch(
     >>> fields['momentum'], variables['batch_stats']
     (0.9, {'mean': Array([3.], dtype=float32), 'var': Array([4.], dtype=float32)})
     """
+    _check_torch_state(state)
     check_momentum(momentum)
+    with named('eps'):
+        check_epsilon(eps)
+    _check_known({'momentum': momentum, **state})
     arrays = {name: _array(value) for name, value in state.items() if value is not None}
     _check_torch_names(arrays)
     values = {ours: arrays[its] for ours, its in TORCH_NAMES.items() if its in arrays}
@@ -110,7 +117,10 @@ def to_torch(
       momentum is None; torch does not look at it otherwise.
 
     Raises:
-      ValueError: torch has no such layer, or ``variables`` is not that of one layer.
+      TypeError: ``fields`` or ``variables`` is no dictionary of a layer's, or
+        something is traced.
+      ValueError: torch has no such layer, a field is outside its bounds, or
+        ``variables`` is not that of one layer.
 
     >>> import jax.numpy as jnp
     >>> stats = {'mean': jnp.array([3.0]), 'var': jnp.array([4.0])}
@@ -121,6 +131,8 @@ def to_torch(
     (array([4.], dtype=float32), array(0))
     """
     layer, values = _read(fields, variables)
+    known = {'momentum': layer.momentum, 'epsilon': layer.epsilon}
+    _check_known(known | values)
     arguments = {
         'num_features': _check_one_axis(values),
         'eps': float(layer.epsilon),
@@ -145,8 +157,12 @@ def from_nnx(layer: nnx.BatchNorm) -> tuple[Fields, dict[str, Any]]:
     Whether it is in training or in evaluation is left out: Linen is told in the call.
 
     Raises:
+      TypeError: it is no BatchNorm.
       ValueError: the layer has features on several axes, or is an ensemble.
     """
+    if not isinstance(layer, nnx.BatchNorm):
+        kind = type(layer).__name__
+        raise TypeError(f'layer is a {kind}; give a BatchNorm of flax.nnx or bnjax.nnx')
     names = [field.name for field in dataclasses.fields(bnjax.linen.BatchNorm)]
     fields = {
         name: getattr(layer, name)
@@ -169,8 +185,9 @@ def to_nnx(
         layer = to_nnx(*to_flax(fields, variables), flax.nnx.BatchNorm)
 
     Raises:
-      ValueError: features on several axes, an ensemble, or variables that are not
-        those of one layer.
+      TypeError: ``fields`` or ``variables`` is no dictionary of a layer's.
+      ValueError: features on several axes, an ensemble, a field outside its bounds, or
+        variables that are not those of one layer.
 
     >>> import jax.numpy as jnp
     >>> stats = {'mean': jnp.array([3.0]), 'var': jnp.array([4.0])}
@@ -195,7 +212,9 @@ def to_flax(fields: Fields, variables: Variables) -> tuple[Fields, dict[str, Any
     way there is nothing to do: bnjax's layer takes Flax's fields and variables.
 
     Raises:
-      ValueError: momentum is None, or ``variables`` is not that of one layer.
+      TypeError: ``fields`` or ``variables`` is no dictionary of a layer's.
+      ValueError: momentum is None, a field is outside its bounds, or ``variables`` is
+        not that of one layer.
 
     >>> import jax.numpy as jnp
     >>> one = jnp.ones(1)
@@ -218,10 +237,14 @@ def _read(
     fields: Fields, variables: Variables
 ) -> tuple[bnjax.linen.BatchNorm, dict[str, jax.Array]]:
     """The layer, for its defaults and to refuse unknown fields; its values by name."""
+    check_tree(fields=fields, variables=variables)
     layer = bnjax.linen.BatchNorm(**fields)
+    check_momentum(layer.momentum)
+    check_epsilon(layer.epsilon)
     variables = flax.linen.unbox(variables)
-    stats = variables.get('batch_stats', {})
-    found = {**variables.get('params', {}), **stats}
+    stats, params = (variables.get(name, {}) for name in ('batch_stats', 'params'))
+    check_tree(batch_stats=stats, params=params)
+    found = {**params, **stats}
     needed, known = {'mean', 'var'}, {*TORCH_NAMES, 'count'}
     if layer.debias or layer.momentum is None:
         needed.add('count')
@@ -274,6 +297,29 @@ def _one_number(count: jax.Array) -> int:
             'for all features; set count to one number'
         )
     return int(numbers[0])
+
+
+def _check_torch_state(state: Any) -> None:
+    if not isinstance(state, Mapping):
+        kind = 'None' if state is None else f'a {type(state).__name__}'
+        raise TypeError(f'state is {kind}; give a dictionary: layer.state_dict()')
+    if not state:
+        raise ValueError(
+            'state is empty: no name began as those of the layer do, or it has '
+            'affine=False and track_running_stats=False; then there is nothing to '
+            'convert, and it is BatchNorm(epsilon=eps, use_running_average=False, '
+            'update_running_average=False, use_bias=False, use_scale=False)'
+        )
+
+
+def _check_known(values: Mapping[str, Any]) -> None:
+    """Refuses what only a compiled program will know."""
+    traced = [name for name, v in values.items() if isinstance(v, jax.core.Tracer)]
+    if traced:
+        raise TypeError(
+            f'{", ".join(traced)} traced, but torch takes numbers; convert outside of '
+            'jax.jit, jax.grad and jax.vmap'
+        )
 
 
 def _check_torch_names(state: Mapping[str, Any]) -> None:

@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from bnjax.checks import Scalar
+from bnjax.checks import Scalar, check_momentum, check_same_features, check_tree
+from bnjax.layer import named
 from bnjax.moments import Moments, merge, pool, update
 
 Tree: TypeAlias = Mapping[str, Any]
@@ -48,6 +49,7 @@ def reestimate(
       ``batch_stats`` with new means and variances; old where no value was seen.
 
     Raises:
+      TypeError: ``variables`` are no dictionary.
       ValueError: no batches, or a layer in ``batch_stats`` without moments.
 
     >>> import bnjax, jax.numpy as jnp
@@ -59,6 +61,7 @@ def reestimate(
     >>> print(new['norm']['mean'], new['norm']['var'])
     [2.] [4.5]
     """
+    check_tree(variables=variables)
     fixed = {name: tree for name, tree in variables.items() if name != 'moments'}
     layers = layers_of(stats := fixed.get('batch_stats', {}))
     total: ByLayer = {}
@@ -102,10 +105,12 @@ def update_layers(
       moments: the collection of that name, as for ``reestimate``; leading axes, as of
         a scan over micro-batches, are pooled.
       momentum, unbiased, skip_nonfinite: as for ``bnjax.update``. ``momentum`` is the
-        fraction kept.
+        fraction kept. Without a count in ``batch_stats`` that of a layer is 1.
 
     Raises:
-      ValueError: a layer in ``batch_stats`` has no moments, or as ``bnjax.update``.
+      TypeError: ``batch_stats`` or ``moments`` is no dictionary.
+      ValueError: a layer in ``batch_stats`` has no moments, or no count, which
+        ``momentum=None`` needs; or as ``bnjax.update``.
 
     >>> import bnjax, jax, jax.numpy as jnp
     >>> micro_batches = jnp.arange(8.0).reshape(2, 4, 1)
@@ -115,13 +120,21 @@ def update_layers(
     >>> print(new['norm']['mean'], new['norm']['var'])
     [3.5] [5.25]
     """
+    check_tree(batch_stats=batch_stats, moments=moments)
+    check_momentum(momentum)
     layers = layers_of(batch_stats)
     how = {'unbiased': unbiased, 'skip_nonfinite': skip_nonfinite}
     new = {}
     for path, batch in _moments_of_calls(({}, {'moments': moments}), layers).items():
         old = {'count': jnp.ones_like(layers[path]['mean']), **layers[path]}
         running = Moments(old['mean'], old['var'], old['count'])
-        new[path] = update(running, batch, momentum, **how)._asdict()
+        with named(_place(path)):
+            if momentum is None and 'count' not in layers[path]:
+                raise ValueError(
+                    'momentum=None needs the count of the running statistics; make '
+                    'the layer with it, or add a count: how many batches they saw'
+                )
+            new[path] = update(running, batch, momentum, **how)._asdict()
     return _replace(batch_stats, new)
 
 
@@ -134,8 +147,13 @@ def merge_replicas(batch_stats: Tree) -> Any:
     Averaging the variances alone would lose what lies between the means.
 
     Args:
-      batch_stats: with the replicas on the first axis of each array; the result has
-        that axis no more.
+      batch_stats: with the replicas on the first axis of each array, before that of
+        the features; the result has that axis no more. Statistics without a feature
+        axis need one to be told from a single replica's: ``v[:, None]``.
+
+    Raises:
+      TypeError: ``batch_stats`` is no dictionary of arrays of floats.
+      ValueError: an array has no axis of replicas, or another number of them.
 
     >>> import jax.numpy as jnp
     >>> replicas = {'mean': jnp.array([[-1.0], [1.0]]), 'var': jnp.ones((2, 1))}
@@ -143,6 +161,8 @@ def merge_replicas(batch_stats: Tree) -> Any:
     >>> print(merged['mean'], merged['var'])
     [0.] [2.]
     """
+    check_tree(batch_stats=batch_stats)
+    _check_replicas(batch_stats)
     merged = {
         path: pool(Moments(layer['mean'], layer['var'], jnp.ones_like(layer['var'])))
         for path, layer in layers_of(batch_stats).items()
@@ -162,6 +182,30 @@ def layers_of(tree: Tree, path: Path = ()) -> dict[Path, Tree]:
     return found
 
 
+def _check_replicas(batch_stats: Tree) -> None:
+    for path, layer in layers_of(batch_stats).items():
+        place = _place(path)
+        mean, var = layer['mean'], layer['var']
+        check_same_features(**{place: Moments(mean, var, layer.get('count', var))})
+        if mean.ndim < 2:
+            raise ValueError(
+                f'{place} has shape {mean.shape}, but it must be (replicas, features); '
+                'stack them: jax.tree.map(lambda *v: jnp.stack(v), *replicas)'
+            )
+    leaves = jax.tree_util.tree_leaves_with_path(batch_stats)
+    shapes = {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in leaves}
+    one_of_each = {shape[:1]: f'{name} {shape}' for name, shape in shapes.items()}
+    if len(one_of_each) > 1 or {(), (0,)} & set(one_of_each):
+        raise ValueError(
+            'batch_stats must have the replicas, equally many, on the first axis of '
+            f'each array: {", ".join(one_of_each.values())}'
+        )
+
+
+def _place(path: Path) -> str:
+    return '/'.join(map(str, ('batch_stats', *path)))
+
+
 def _moments_of_calls(result: Any, layers: Mapping[Path, Tree]) -> ByLayer:
     """The moments of each layer, its calls merged."""
     _, changed = result if isinstance(result, tuple) else (result, {})
@@ -169,10 +213,9 @@ def _moments_of_calls(result: Any, layers: Mapping[Path, Tree]) -> ByLayer:
     for path, layer in layers.items():
         sown = functools.reduce(lambda t, k: t.get(k, {}), ('moments', *path), changed)
         if 'batch' not in sown:
-            place = '/'.join(map(str, ('batch_stats', *path)))
             raise ValueError(
-                f'there are no moments of {place}; run this layer, a bnjax BatchNorm, '
-                'in training form and pass on what is returned by '
+                f'there are no moments of {_place(path)}; run this layer, a bnjax '
+                'BatchNorm, in training form and pass on what is returned by '
                 "model.apply(..., mutable=['batch_stats', 'moments'])"
             )
         seen[path] = functools.reduce(merge, sown['batch'])

@@ -34,6 +34,7 @@ NEXT = {
         0,
     ),
     'cropped': (nn.Conv(6, (3, 3), padding=((0, -1), (-2, 0))), ((0, -1), (-2, 0))),
+    'cropped alike': (nn.Conv(6, (3, 3), padding=-1), -1),
     'grouped': (nn.Conv(6, (3, 3), padding='VALID', feature_group_count=2), 'VALID'),
     'depthwise': (nn.Conv(8, (3, 3), padding='VALID', feature_group_count=4), 'VALID'),
     'circular': (nn.Conv(6, (3, 3), padding='CIRCULAR'), 'CIRCULAR'),
@@ -158,7 +159,61 @@ def test_zeros_around_are_refused_for_kernels_of_one_position_if_asked_for():
         fold(np.ones((1, 1, 4, 6), 'f4'), None, None, None, running, next_padding=1)
 
 
+@pytest.mark.parametrize('padding', [None, 'VALID'], ids=['after', 'before'])
+def test_nothing_is_promoted_unseen(padding):
+    kernel, bias = RNG.normal(size=(3, 3, 4, 4)), RNG.normal(size=4)
+    layer = jnp.asarray(kernel, 'bfloat16'), jnp.asarray(bias, 'float16')
+    running = Moments(*RNG.uniform(1, 2, size=(3, 4)).astype('f4'))
+    affine = jnp.asarray([1, 2, 3, 4], 'bfloat16'), jnp.asarray([1, 2, 3, 4], 'f4')
+    options = {'epsilon': jnp.bfloat16(0.25), 'next_padding': padding}
+    want = fold(*layer, *affine, running, **options)
+    with jax.numpy_dtype_promotion('strict'), jax.numpy_rank_promotion('raise'):
+        got = fold(*layer, *affine, running, **options)
+        fold(layer[0], None, None, None, running, next_padding=padding)
+    assert [v.dtype for v in got] == ['bfloat16', 'float16']
+    jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
 CONV, DENSE = (3, 3, 4, 6), (4, 6)
+
+
+@pytest.mark.parametrize(
+    'padding',
+    [
+        {},
+        {'low': 0},
+        False,
+        True,
+        0.0,
+        b'VALID',
+        np.zeros(2, int),
+        (),
+        (0,),
+        (0, 0, 0),
+        (0, 0.0),
+        (0, False),
+        (0, None),
+        [('a', 'b')],
+        [('a', 'b'), 0],
+        ['VALID', 'VALID'],
+        ((0, 0), (0, 0, 0)),
+        ((0, 0), ((0, 0), 0)),
+    ],
+    ids=repr,
+)
+def test_padding_that_flax_would_not_take_is_refused(padding):
+    running = Moments(*np.ones((3, 4), 'f4'))
+    message = f'next_padding={padding!r} does not fit a kernel of shape (3, 3, 4, 6); '
+    with pytest.raises(ValueError, match=re.escape(message)):
+        fold(np.ones(CONV, 'f4'), None, None, None, running, next_padding=padding)
+
+
+@pytest.mark.parametrize('padding', [-1, 1, (0, 0)])
+def test_a_dense_layer_has_nothing_to_pad_or_to_crop(padding):
+    running = Moments(*np.ones((3, 4), 'f4'))
+    with pytest.raises(ValueError, match=r'does not fit a kernel of shape \(4, 6\)'):
+        fold(np.ones(DENSE, 'f4'), None, None, None, running, next_padding=padding)
+    fold(np.ones(DENSE, 'f4'), None, None, None, running, next_padding=0)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,45 @@ def test_without_variance_a_mean_is_infinitely_far_from_zero_unless_it_is_zero()
     assert read(mean=zero, var=zero).largest_mean_over_deviation == 0
 
 
+def test_a_layer_without_features_has_no_extremes():
+    none = np.zeros(0, F32)
+    got = read(none, none, none)._asdict()
+    extremes = [
+        got.pop(name) for name in ('smallest_variance', 'largest_mean_over_deviation')
+    ]
+    assert np.isnan(extremes).all()
+    assert set(got.values()) == {0}
+
+
+@pytest.mark.parametrize(
+    ('variables', 'named'),
+    [
+        (None, 'variables is None; give a dictionary'),
+        ([MEAN, VAR], 'variables is a list; give a dictionary'),
+        ({'batch_stats': None}, 'batch_stats is None; give a dictionary'),
+        ({'batch_stats': {}, 'params': [SCALE]}, 'params is a list; give a dict'),
+    ],
+)
+def test_what_is_no_tree_is_refused(variables, named):
+    with pytest.raises(TypeError, match=named):
+        health(variables)
+
+
+@pytest.mark.parametrize(
+    ('epsilon', 'error'),
+    [(0, ValueError), (-1, ValueError), (np.nan, ValueError), ('a', TypeError)],
+)
+def test_an_epsilon_that_no_layer_has_is_refused(epsilon, error):
+    with pytest.raises(error, match=f'epsilon={epsilon!r} must be a number'):
+        read(epsilon=epsilon)
+
+
+def test_a_variance_of_other_features_than_the_mean_is_refused():
+    uneven = {'block': {'norm': {'mean': MEAN, 'var': VAR[:1]}}}
+    with pytest.raises(ValueError, match=r'^block/norm: mean has .*\(1,\)'):
+        health({'batch_stats': uneven})
+
+
 def test_statistics_that_were_dropped_are_untouched():
     x = 3 + jax.random.normal(jax.random.key(0), (8, 2))
     model = Net()

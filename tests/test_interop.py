@@ -237,67 +237,6 @@ def test_linens_own_option_does_no_harm_in_nnx():
     assert to_nnx(fields, from_torch(STATE)[1]).momentum == 0.5
 
 
-def stacked(tree):
-    return jax.tree.map(lambda value: jnp.stack([value, value]), tree)
-
-
-@pytest.mark.parametrize(
-    ('state', 'named'),
-    [
-        ({f'bn1.{name}': v for name, v in STATE.items()}, 'bn1.bias.*removeprefix'),
-        ({}, 'not what one BatchNorm has'),
-        ({'running_mean': STATE['running_mean']}, 'running_mean.*one BatchNorm'),
-        (stacked(SUBSETS['neither']), r'\(2, 3\).*ensemble'),
-        ({**STATE, 'weight': F32([1, 2])}, r"'scale': \(2,\).*on one axis"),
-    ],
-    ids=['a network', 'nothing', 'half', 'an ensemble', 'uneven'],
-)
-def test_a_state_of_something_else_is_refused(state, named):
-    with pytest.raises(ValueError, match=named):
-        from_torch(state)
-
-
-VARIABLES = from_torch(STATE)[1]
-UNEVEN = {'batch_stats': VARIABLES['batch_stats'] | {'count': F32([7, 7, 6])}}
-NETWORK = {name: {'norm': tree} for name, tree in VARIABLES.items()}
-
-
-@pytest.mark.parametrize(
-    ('convert', 'fields', 'variables', 'named'),
-    [
-        *(
-            (convert, {}, NETWORK, r"\['norm'\].*batch_stats\[name\]")
-            for convert in (to_torch, to_nnx, to_flax)
-        ),
-        *(
-            (convert, {}, stacked(VARIABLES), r'\(2, 3\).*ensemble')
-            for convert in (to_torch, to_nnx)
-        ),
-        (to_nnx, {'axis': (1, 2)}, VARIABLES, r'axis=\(1, 2\).*features on one axis'),
-        (to_torch, {'debias': True}, VARIABLES, "needs.*'count'"),
-        (to_torch, {'momentum': None}, UNEVEN, r'6\.0, 7\.0.*one whole number'),
-        (to_flax, {'momentum': None}, UNEVEN, 'cumulative.*0.99'),
-    ],
-)
-def test_variables_that_cannot_be_converted_are_refused(
-    convert, fields, variables, named
-):
-    with pytest.raises(ValueError, match=named):
-        convert(fields, variables)
-
-
-def test_a_misspelt_field_is_refused():
-    for convert in (to_torch, to_nnx, to_flax):
-        with pytest.raises(TypeError, match='momentun'):
-            convert({'momentun': 0.9}, VARIABLES)
-
-
-def test_an_nnx_layer_with_features_on_several_axes_is_refused():
-    layer = nnx.BatchNorm(6, axis=(1, 2), rngs=nnx.Rngs(0))
-    with pytest.raises(ValueError, match='features on one axis'):
-        from_nnx(layer)
-
-
 def test_every_choice_of_scale_and_bias_goes_through_nnx():
     for use_scale, use_bias in itertools.product([True, False], repeat=2):
         layer = nnx.BatchNorm(

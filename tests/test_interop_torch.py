@@ -1,5 +1,7 @@
 """A layer of torch and its conversion side by side."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -9,13 +11,20 @@ from bnjax.interop import from_torch, to_nnx, to_torch
 from bnjax.linen import BatchNorm
 
 RNG = np.random.default_rng(0)
-OPTIONS = {
-    'default': {},
-    'momentum and epsilon': {'momentum': 0.3, 'eps': 1e-2},
-    'cumulative': {'momentum': None},
-    'no parameters': {'affine': False},
-    'untracked': {'track_running_stats': False},
-}
+MOMENTA = {'cumulative': None, 'none': 0.0, 'some': 0.3, 'all': 1.0}
+OPTIONS = {  # without parameters and statistics there is nothing to convert
+    f'{name}, {", ".join(k for k, on in switches.items() if on)}': {
+        'momentum': momentum,
+        'eps': 1e-2,
+        **switches,
+    }
+    for name, momentum in MOMENTA.items()
+    for switches in (
+        {'affine': True, 'track_running_stats': True},
+        {'affine': True, 'track_running_stats': False},
+        {'affine': False, 'track_running_stats': True},
+    )
+} | {'default': {}}
 options = pytest.mark.parametrize('options', OPTIONS.values(), ids=OPTIONS)
 
 
@@ -163,3 +172,19 @@ def test_a_layer_is_found_in_the_checkpoint_of_a_network(tmp_path):
     np.testing.assert_array_equal(variables['batch_stats']['var'], want)
     with pytest.raises(ValueError, match='removeprefix'):
         from_torch(state)
+
+
+def test_of_torchs_layer_without_any_values_the_equal_is_named():
+    layer = torch.nn.BatchNorm1d(4, eps=0.5, affine=False, track_running_stats=False)
+    with pytest.raises(ValueError, match='state is empty.*BatchNorm') as refused:
+        from_torch(layer.state_dict(), eps=layer.eps)
+    cure = str(refused.value).split(' it is ')[-1]
+    ours = eval(cure, {'BatchNorm': BatchNorm, 'eps': layer.eps})
+    (x,) = batches(1)
+    y, variables = ours.init_with_output(jax.random.key(0), x)
+    assert_close(y, run(layer, x), 1e-5)
+    names = [field.name for field in dataclasses.fields(BatchNorm)]
+    fields = {name: getattr(ours, name) for name in names} | {'momentum': 0.9}
+    arguments, state = to_torch(fields, variables)
+    assert repr(torch.nn.BatchNorm1d(**arguments)) == repr(layer)
+    assert state == {}

@@ -28,6 +28,16 @@ def estimate(mean: Interval, bounds: Sequence[float] = ()) -> str:
     return f'{middle} [{low}, {high}]'
 
 
+def plus_minus(mean: Interval, decimals: int = 2, factor: float = 1) -> str:
+    """A mean with half the width of its interval, '95.13 ± 0.24', both times a factor.
+
+    >>> plus_minus(Interval(0.951, 0.949, 0.953, 10), factor=100)
+    '95.10 ± 0.20'
+    """
+    half = (mean.high - mean.low) / 2
+    return f'{factor * mean.mean:.{decimals}f} ± {factor * half:.{decimals}f}'
+
+
 def _exponent(size: float) -> int:
     """The power of ten that numbers of this size are written with; 0 for none."""
     if size == 0 or SMALLEST <= size < LARGEST:

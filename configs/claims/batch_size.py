@@ -218,14 +218,14 @@ def of_last_epoch(results):
 
 def tables(results):
     """The groups by statistics, and the convolutional net image by image."""
+    from bnjax.report.numbers import plus_minus
 
     def rate_of(own, tried):
         rate = own.values_of('optimizer.learning_rate')[0]
         return f'{rate:g}' + ' (end of grid)' * (rate in (tried[0], tried[-1]))
 
     def said(own, metric):
-        mean = own.mean(metric)
-        return f'{100 * mean.mean:.2f} ± {50 * (mean.high - mean.low):.2f}'
+        return plus_minus(own.mean(metric), factor=100)
 
     def of_group(group):
         own = final(results, group)
