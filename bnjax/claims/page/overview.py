@@ -33,9 +33,9 @@ READING = (
     """**lost**: a trial that failed, diverged, or ended with losses worse than that of
     guessing; its accuracy counts as chance. **best rate**: of the highest mean accuracy
     on the validation images at the end, among rates that lose the fewest trials.
-    **accuracy**: by batch norm's running averages at the end, unless the study says
-    that statistics were estimated again; that is worth some tenths of a point to batch
-    norm (study `batch_size`).""",
+    **accuracy**: at the end of training, with batch norm's statistics estimated again
+    from all training images where the study says so, and by its running averages
+    elsewhere, which cost it some tenths of a point (study `batch_size`).""",
     """**effect**: what was measured. `0.81 [0.62, 1.00]` with n = 10 is a mean over 10
     seeds with its 95 % interval, by Student's t; another level is named. Arms are
     compared in pairs: the same seed gives them the same images in the same order, so n
