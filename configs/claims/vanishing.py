@@ -7,11 +7,15 @@ in training, two epochs of 54 000 images: RMSprop (0.9 kept, no momentum) withou
 norm, all layers trained and the first four or seven left as drawn, and with it; plain
 SGD without it, all trained and the first seven as drawn. Rates half a decade apart with
 two seeds for each arm, then ten other seeds at its own best rate by validation.
-Accuracies are with the statistics of all training images, estimated again; an earlier
-run with the same seeds took the moving averages, and had depths 10 and 50 only.
+Accuracies are with the statistics of all training images, estimated again; a run before
+with the same seeds had moving averages, and depths 10 and 50.
 Settles: S7 S19 S29 S79 E26.
 Takes: about ten minutes on two CPU cores. Needs MNIST as TFDS prepares it.
-Expect: (to be filled in after the run)
+Expect: Only in sigmoid layers do gradients vanish, by a factor of 3 a layer from five
+layers on: the slope of 0.22 times the gain of He's weights; not by saturation, for 0.3
+% of activations are outside [0.1, 0.9]. Batch norm ends that, and makes relu's
+gradients grow by 1.22 a layer, 10^8.7 over a hundred. Ten sigmoid layers by RMSprop
+reach 62 % without it, 95 % with it, and 11 % with four or seven as drawn.
 Command: python -m bnjax.claims run S29
 """
 
@@ -230,12 +234,10 @@ def random_layers(results):
 
 def tables(results):
     """The gradients at initialisation, and the arms in training."""
+    from bnjax.report.numbers import plus_minus
 
     def said(mean, digits=2):
-        if not mean.n:
-            return 'underflow'
-        half = (mean.high - mean.low) / 2
-        return f'{mean.mean:.{digits}f} ± {half:.{digits}f}'
+        return plus_minus(mean, digits) if mean.n else 'underflow'
 
     def at_start(activation, depth):
         arms = [results.where(**initial(p, activation, depth)) for p in (NONE, BEFORE)]
@@ -262,9 +264,8 @@ def tables(results):
         ]
 
     places = 'no batch norm', 'batch norm'
-    columns = [
-        f'{n}, {p}' for n in ('first over last', 'factor a layer') for p in places
-    ]
+    ratios = 'first over last', 'factor a layer'
+    columns = [f'{ratio}, {place}' for ratio in ratios for place in places]
     probes, steps = ('gradient', 'outside', 'slope'), ('step 0', f'step {LATER}')
     probed = [f'{name}, {step}' for name in probes for step in steps]
     return [
@@ -297,10 +298,9 @@ def figure(results):
 
     Layers of 100 units on MNIST with He's weights, a column for each activation, each
     panel with its own vertical axis. Above: log10 of the norm of the first hidden
-    layer's over that of the last, by depth (of a hundred sigmoid layers without batch
-    norm float32 cannot hold it). Below: of each of fifty layers over that of the last;
-    layer 1 is next to the images. Below 0 it vanishes on the way down, above 0 it
-    explodes. Lines and marks or bands: mean and 95 % interval over five seeds.
+    layer's over that of the last, by depth. Below: of each of fifty layers over that of
+    the last; layer 1 is next to the images. Below 0 it vanishes on the way down, above
+    it explodes. Lines and marks or bands: mean and 95 % interval over five seeds.
     """
     columns = len(ACTIVATIONS)
     drawn, axes = drawing.panels(2 * columns, 2.3, columns=columns, share=False)
