@@ -308,12 +308,12 @@ def figure(results):
         for index, placement in enumerate((NONE, BEFORE)):
             arms = [results.where(**initial(placement, name, d)) for d in DEPTHS]
             ratios = [first_over_last(arm) for arm in arms]
-            drawing.upright(above, np.log10(DEPTHS), ratios, index)
+            drawing.upright(above, DEPTHS, ratios, index)
             norms = gradients(arms[DEPTHS.index(DEEP)])
             means = interval(norms - norms[:, -1:])
             drawing.band(below_it, np.arange(1, DEEP + 1), means, index)
         above.set_title('linear' if name == 'identity' else name)
-        above.set_xlabel('depth, log10')
+        above.set_xlabel('hidden layers')
         below_it.set_xlabel('layer of fifty')
     drawing.label_left(axes, 'log10 of the gradient\nover that of the last layer')
     drawing.legend(drawn, ['no batch norm', 'batch norm before the activation'])
