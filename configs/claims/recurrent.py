@@ -14,7 +14,11 @@ before the run, 400 steps of the tuning's seeds and of seed 2, set its rates, th
 of its layer norm, which diverged at 1, and the second epsilon, which was better.
 Settles: S31.
 Takes: about 10 minutes on two CPU cores. Needs MNIST as TFDS prepares it.
-Expect: (to be filled in after the run)
+Expect: No. Without a norm the tanh network is right on 91.6 % and the LSTM on 96.8 %,
+with layer norm on 92.4 and 96.4 %. With batch norm batches of training do about as
+well, but the statistics of all images do not stand in for a batch's over 28 steps: 71
+to 73 % with those of each time step, where the black borders of images hardly vary; 87
+and 90 % with an epsilon of 0.001.
 Command: python -m bnjax.claims run S31
 """
 
@@ -166,8 +170,8 @@ def figure(results):
         for place, name in enumerate(names):
             own = final(results, network, name)
             single = list(own.by_seed(accuracy).values())
-            drawing.seeds(panel, single, [place] * len(single), place)
-            drawing.across(panel, own.mean(accuracy), place, place)
+            drawing.seeds(panel, single, [place] * len(single), 0)
+            drawing.across(panel, own.mean(accuracy), place, 0)
         drawing.rows(panel, names)
         panel.set_title(TITLES[network])
         panel.set_xlabel('test accuracy, 95 % intervals')
