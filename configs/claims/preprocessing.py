@@ -308,15 +308,12 @@ def figure(results):
                 drawing.seeds(panel, [steps], [row], 0)
             mean, low, high, n = runs.mean(log_steps_to(net.target))
             drawing.across(panel, Interval(*np.exp([mean, low, high]), n), row, 0)
-        drawing.rows(
-            panel, [{RAW: '0 to 255', UNIT: '[0, 1]'}.get(a, a) for a in net.arms]
-        )
+        shown = {RAW: '0 to 255', UNIT: '[0, 1]'}
+        drawing.rows(panel, [shown.get(arm, arm) for arm in net.arms])
         panel.set(xlim=(0, None), xlabel=f'steps to {net.target:.0%}', title=name)
     for panel, name in zip(axes[2:], (MNIST, PLANES), strict=True):
         by_seed = final(results, name, UNIT).by_seed
         points = [[*by_seed(m).values()] for m in (split(FIRST), accuracy)]
         panel.plot(*points, 'o', ms=4, alpha=0.5, color='#0072B2')
-        panel.set(
-            xlabel='share of units that split', ylabel='test accuracy', title=name
-        )
+        panel.set(xlabel='units that split', ylabel='test accuracy', title=name)
     return drawn
