@@ -1,29 +1,16 @@
-"""One batch norm's values to and from torch, Flax Linen and Flax NNX.
+"""A layer to and from torch, which is not imported."""
 
-All meet in the pair ``fields, variables``: the keyword arguments of a
-`bnjax.linen.BatchNorm`, and the dictionary that its ``apply`` takes. Values pass
-unchanged, float32 statistics to the bit, so a converted layer evaluates the same. For
-a layer inside a network, pass and store its part of the dictionary.
-"""
-
-import dataclasses
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any
 
-import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
-import bnjax.linen
-import bnjax.nnx
-from bnjax.checks import check_epsilon, check_momentum, check_tree
+from bnjax.checks import check_epsilon, check_momentum
+from bnjax.interop.values import Fields, Variables, as_collections, check_one_axis, read
 from bnjax.layer import named
-
-Fields: TypeAlias = dict[str, Any]
-Variables: TypeAlias = Mapping[str, Any]
 
 TORCH_NAMES = {
     'scale': 'weight',
@@ -76,7 +63,7 @@ def from_torch(
     arrays = {name: _array(value) for name, value in state.items() if value is not None}
     _check_torch_names(arrays)
     values = {ours: arrays[its] for ours, its in TORCH_NAMES.items() if its in arrays}
-    shape = (_check_one_axis(values),)
+    shape = (check_one_axis(values),)
     fields = {
         'momentum': _complement(momentum),
         'epsilon': eps,
@@ -89,7 +76,7 @@ def from_torch(
         values |= {'mean': np.zeros(shape), 'var': np.ones(shape)}
     if momentum is None:
         values['count'] = np.full(shape, arrays.get(BATCHES, 0))
-    return fields, _variables(values)
+    return fields, as_collections(values)
 
 
 def to_torch(
@@ -130,11 +117,11 @@ def to_torch(
     >>> state['running_var'], state['num_batches_tracked']
     (array([4.], dtype=float32), array(0))
     """
-    layer, values = _read(fields, variables)
+    layer, values = read(fields, variables)
     known = {'momentum': layer.momentum, 'epsilon': layer.epsilon}
     _check_known(known | values)
     arguments = {
-        'num_features': _check_one_axis(values),
+        'num_features': check_one_axis(values),
         'eps': float(layer.epsilon),
         'momentum': _complement(layer.momentum),
         'affine': 'scale' in values or 'bias' in values,
@@ -149,125 +136,6 @@ def to_torch(
         arguments['track_running_stats'] = False
         return arguments, {k: v for k, v in state.items() if 'running' not in k}
     return arguments, {**state, BATCHES: np.array(batches, np.int64)}
-
-
-def from_nnx(layer: nnx.BatchNorm) -> tuple[Fields, dict[str, Any]]:
-    """A Linen layer from one of ``flax.nnx`` or `bnjax.nnx`.
-
-    Whether it is in training or in evaluation is left out: Linen is told in the call.
-
-    Raises:
-      TypeError: it is no BatchNorm.
-      ValueError: the layer has features on several axes, or is an ensemble.
-    """
-    if not isinstance(layer, nnx.BatchNorm):
-        kind = type(layer).__name__
-        raise TypeError(f'layer is a {kind}; give a BatchNorm of flax.nnx or bnjax.nnx')
-    names = [field.name for field in dataclasses.fields(bnjax.linen.BatchNorm)]
-    fields = {
-        name: getattr(layer, name)
-        for name in names
-        if hasattr(layer, name) and name != 'use_running_average'
-    }
-    found = {name: getattr(layer, name, None) for name in (*TORCH_NAMES, 'count')}
-    values = {name: v[...] for name, v in found.items() if v is not None}
-    _check_one_axis(values, layer.axis)
-    return fields, _variables(values)
-
-
-def to_nnx(
-    fields: Fields,
-    variables: Variables,
-    layer_type: type[nnx.BatchNorm] = bnjax.nnx.BatchNorm,
-) -> nnx.BatchNorm:
-    """An NNX layer from a Linen one; for Flax's::
-
-        layer = to_nnx(*to_flax(fields, variables), flax.nnx.BatchNorm)
-
-    Raises:
-      TypeError: ``fields`` or ``variables`` is no dictionary of a layer's.
-      ValueError: features on several axes, an ensemble, a field outside its bounds, or
-        variables that are not those of one layer.
-
-    >>> import jax.numpy as jnp
-    >>> stats = {'mean': jnp.array([3.0]), 'var': jnp.array([4.0])}
-    >>> layer = to_nnx({'momentum': 0.9}, {'batch_stats': stats})
-    >>> layer.momentum, layer.mean[...]
-    (0.9, Array([3.], dtype=float32))
-    """
-    layer, values = _read(fields, variables)
-    features = _check_one_axis(values, layer.axis)
-    given = {k: v for k, v in fields.items() if k != 'force_float32_reductions'}
-    given |= {'use_scale': 'scale' in values, 'use_bias': 'bias' in values}
-    made = layer_type(features, rngs=nnx.Rngs(0), **given)
-    for name, value in values.items():
-        getattr(made, name).set_value(value)  # [...] would keep the initial dtype
-    return made
-
-
-def to_flax(fields: Fields, variables: Variables) -> tuple[Fields, dict[str, Any]]:
-    """The same for ``flax.linen.BatchNorm``: without what it has not.
-
-    It evaluates the same; it does not train by the fields that are dropped. The other
-    way there is nothing to do: bnjax's layer takes Flax's fields and variables.
-
-    Raises:
-      TypeError: ``fields`` or ``variables`` is no dictionary of a layer's.
-      ValueError: momentum is None, a field is outside its bounds, or ``variables`` is
-        not that of one layer.
-
-    >>> import jax.numpy as jnp
-    >>> one = jnp.ones(1)
-    >>> variables = {'batch_stats': {'mean': one, 'var': one, 'count': one}}
-    >>> to_flax({'momentum': 0.9, 'debias': True}, variables)[0]
-    {'momentum': 0.9}
-    """
-    layer, values = _read(fields, variables)
-    if layer.momentum is None:
-        raise ValueError(
-            'momentum=None, the cumulative average, is not in Flax; '
-            "pass fields | {'momentum': 0.99}, or another number"
-        )
-    names = {field.name for field in dataclasses.fields(flax.linen.BatchNorm)}
-    values.pop('count', None)
-    return {k: v for k, v in fields.items() if k in names}, _variables(values)
-
-
-def _read(
-    fields: Fields, variables: Variables
-) -> tuple[bnjax.linen.BatchNorm, dict[str, jax.Array]]:
-    """The layer, for its defaults and to refuse unknown fields; its values by name."""
-    check_tree(fields=fields, variables=variables)
-    layer = bnjax.linen.BatchNorm(**fields)
-    check_momentum(layer.momentum)
-    check_epsilon(layer.epsilon)
-    variables = flax.linen.unbox(variables)
-    stats, params = (variables.get(name, {}) for name in ('batch_stats', 'params'))
-    check_tree(batch_stats=stats, params=params)
-    found = {**params, **stats}
-    needed, known = {'mean', 'var'}, {*TORCH_NAMES, 'count'}
-    if layer.debias or layer.momentum is None:
-        needed.add('count')
-    if not needed <= set(stats) or not set(found) <= known:
-        raise ValueError(
-            f'variables hold {sorted(found)}, not one layer: batch_stats needs '
-            f'{sorted(needed)}; of a network pass one layer as '
-            "{'params': params[name], 'batch_stats': batch_stats[name]}"
-        )
-    if 'count' not in needed:
-        found.pop('count', None)
-    return layer, {name: jnp.asarray(value) for name, value in found.items()}
-
-
-def _variables(values: Mapping[str, Any]) -> dict[str, Any]:
-    """As Linen has them, in memory of their own: torch changes its own in place."""
-    statistics = {
-        name: jnp.array(values[name], jnp.float32)
-        for name in ('mean', 'var', 'count')
-        if name in values
-    }
-    parameters = {k: jnp.array(v) for k, v in values.items() if k not in statistics}
-    return ({'params': parameters} if parameters else {}) | {'batch_stats': statistics}
 
 
 def _complement(momentum: float | jax.Array | None) -> float | None:
@@ -331,16 +199,3 @@ def _check_torch_names(state: Mapping[str, Any]) -> None:
             f"{sorted(per_feature)}; of a network's pass {{k.removeprefix('bn1.'): v "
             "for k, v in state.items() if k.startswith('bn1.')}"
         )
-
-
-def _check_one_axis(values: Mapping[str, Any], axis: Any = -1) -> int:
-    """The number of features, which must all be on one axis."""
-    shapes = {name: np.shape(value) for name, value in values.items()}
-    several = np.ndim(axis) > 0 and len(axis) > 1
-    shape, *others = set(shapes.values())
-    if several or others or len(shape) != 1:
-        raise ValueError(
-            f'axis={axis} with values of shapes {shapes}; only features on one axis '
-            'are converted; of an ensemble pass one: jax.tree.map(lambda v: v[0], ...)'
-        )
-    return shape[0]
