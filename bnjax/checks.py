@@ -1,6 +1,7 @@
 """What is refused of the arguments, before anything is compiled or computed."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import jax
@@ -8,6 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 Scalar: TypeAlias = float | jax.Array
+
+
+@contextlib.contextmanager
+def named(layer: str) -> Iterator[None]:
+    """Puts the name of the layer before what is wrong with its arguments."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if type(error) not in (TypeError, ValueError):
+            raise
+        raise type(error)(f'{layer}: {error}') from error
 
 
 def as_floats(value: Any, name: str = 'x') -> jax.Array:
@@ -60,8 +72,9 @@ def check_moments(**sets: Any) -> None:
     """Refuses what are no ``Moments``."""
     for name, value in sets.items():
         if getattr(value, '_fields', ()) != ('mean', 'var', 'count'):
-            kind = type(value).__name__
-            raise TypeError(f'{name} is a {kind}; give Moments(mean, var, count)')
+            raise TypeError(
+                f'{name} is {kind_of(value)}; give Moments(mean, var, count)'
+            )
 
 
 def check_same_features(**sets: Any) -> None:
@@ -78,8 +91,7 @@ def check_tree(**trees: Any) -> None:
     """Refuses what is no dictionary."""
     for name, tree in trees.items():
         if not isinstance(tree, Mapping):
-            kind = 'None' if tree is None else f'a {type(tree).__name__}'
-            raise TypeError(f'{name} is {kind}; give a dictionary, as Flax has it')
+            raise TypeError(f'{name} is {kind_of(tree)}; give a dictionary')
 
 
 def check_momentum(momentum: Scalar | None) -> None:
@@ -89,12 +101,12 @@ def check_momentum(momentum: Scalar | None) -> None:
         _check_number('momentum', momentum, lambda m: 0 <= m <= 1, meaning)
 
 
-def check_epsilon(epsilon: Scalar) -> None:
+def check_epsilon(epsilon: Scalar, name: str = 'epsilon') -> None:
     """Refuses an epsilon that is not, if known, a normal number of float32 above 0."""
     # Smaller ones are 0 to XLA, and a constant feature would be 0 / 0.
     info = np.finfo(np.float32)
     meaning = f'from {info.tiny:.3g} up in float32, for example 1e-5'
-    _check_number('epsilon', epsilon, lambda e: info.tiny <= e <= info.max, meaning)
+    _check_number(name, epsilon, lambda e: info.tiny <= e <= info.max, meaning)
 
 
 def check_dtype(name: str, dtype: Any) -> None:
@@ -121,8 +133,8 @@ def _check_number(
     name: str, value: Any, fits: Callable[[Any], bool], meaning: str
 ) -> None:
     numbers = int | float | np.number | np.ndarray | jax.Array
-    is_number = isinstance(value, numbers)
-    if not is_number or jnp.issubdtype(jnp.result_type(value), jnp.bool_):
+    kind = getattr(value, 'dtype', type(value))
+    if not isinstance(value, numbers) or kind in (bool, np.dtype(bool)):
         raise TypeError(f'{name}={value!r} must be a number {meaning}')
     if jnp.shape(value):
         raise ValueError(f'{name} of shape {jnp.shape(value)} must be one number')
@@ -133,6 +145,10 @@ def _check_number(
 
 def _dtype(name: str, value: Any) -> Any:
     if not hasattr(value, 'dtype'):
-        kind = 'None' if value is None else f'a {type(value).__name__}'
-        raise TypeError(f'{name} is {kind}; give an array')
+        raise TypeError(f'{name} is {kind_of(value)}; give an array')
     return value.dtype
+
+
+def kind_of(value: Any) -> str:
+    """Its type, as a message names it."""
+    return 'None' if value is None else f'a {type(value).__name__}'

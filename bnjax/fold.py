@@ -16,8 +16,10 @@ from bnjax.checks import (
     check_size,
 )
 from bnjax.moments import Moments
+from bnjax.reduction import widest
 
-DEFAULTS = {'mean': 0, 'var': 1, 'scale': 1, 'shift': 0, 'bias': 0}
+# What is left out changes nothing.
+_DEFAULTS = {'mean': 0, 'var': 1, 'scale': 1, 'shift': 0, 'bias': 0}
 
 Padding: TypeAlias = str | int | Sequence[int | tuple[int, int]]
 
@@ -90,11 +92,11 @@ def fold(
     values = _vectors(features, kernel, **norm) | _vectors(outputs, kernel, bias=bias)
     _check_next(next_padding, next_groups, kernel)
 
-    dtype = _widest(kernel, *values.values())
+    dtype = widest(kernel, *values.values())
     wide = kernel.astype(dtype)
     mean, var, gamma, beta, b = (
         values[name].astype(dtype) if name in values else jnp.full((), default, dtype)
-        for name, default in DEFAULTS.items()
+        for name, default in _DEFAULTS.items()
     )
     gain = gamma / jnp.sqrt(var + jnp.asarray(epsilon, dtype))
     if next_padding is None:
@@ -108,12 +110,6 @@ def fold(
         b = b + (wide * _of_rank(wide.ndim, offset)).sum(range(wide.ndim - 1))
     folded = (wide * _of_rank(wide.ndim, gain)).astype(kernel.dtype)
     return folded, b.astype(values.get('bias', kernel).dtype)
-
-
-def _widest(*values: jax.Array) -> jnp.dtype:
-    """float32 or better, also where JAX is told to promote nothing."""
-    dtypes = [jnp.dtype(jnp.float32), *(value.dtype for value in values)]
-    return max(dtypes, key=lambda dtype: dtype.itemsize)
 
 
 def _vectors(

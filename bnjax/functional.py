@@ -13,7 +13,7 @@ from bnjax.checks import (
 )
 from bnjax.kernel import normalized, normalized_by_own, weighted_moments
 from bnjax.moments import Moments
-from bnjax.reduction import Axis, AxisName, Groups, reduction, stats_dtype
+from bnjax.reduction import Axis, AxisName, Groups, reduction, stats_dtype, widest
 
 
 def moments(
@@ -148,7 +148,8 @@ def normalize(
     values = {'mean': moments.mean, 'var': moments.var, 'scale': scale, 'bias': bias}
     check_features(x, layout.features, **values)
     # Cast here, for JAX may be told to refuse to promote.
-    dtype = jnp.promote_types(stats_dtype(x), jnp.result_type(moments.mean))
-    moments = Moments(*(jnp.asarray(m, dtype) for m in moments))
+    dtype = widest(x, moments.mean, moments.var)
+    mean, var = (jnp.asarray(m, dtype) for m in (moments.mean, moments.var))
+    moments = Moments(mean, var, moments.count)
     scale, bias = (None if p is None else jnp.asarray(p, dtype) for p in (scale, bias))
     return normalized(x, moments, scale, bias, jnp.asarray(epsilon, dtype), layout)

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bnjax.checks import check_epsilon, check_tree
-from bnjax.layer import named
+from bnjax.checks import check_epsilon, check_tree, named
 from bnjax.population import layers_of
 
 

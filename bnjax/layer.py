@@ -3,8 +3,7 @@
 The ``layer`` here is a ``BatchNorm`` of Linen or NNX: their fields have the same names.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -25,17 +24,6 @@ from bnjax.moments import Moments, update
 from bnjax.reduction import check_axis_name, reduction
 
 FLAGS = 'use_bias', 'use_scale', 'debias', 'unbiased', 'skip_nonfinite'
-
-
-@contextlib.contextmanager
-def named(layer: str) -> Iterator[None]:
-    """Puts the name of the layer before what is wrong with its arguments."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        if type(error) not in (TypeError, ValueError):
-            raise
-        raise type(error)(f'{layer}: {error}') from error
 
 
 def check(layer: Any, x: Any, mask: Any) -> tuple[jax.Array, tuple[int, ...]]:

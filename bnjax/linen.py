@@ -11,6 +11,7 @@ from flax.linen.module import merge_param
 from flax.typing import Dtype
 
 from bnjax import layer
+from bnjax.checks import named
 from bnjax.reduction import AxisName, Groups
 
 
@@ -103,7 +104,7 @@ class BatchNorm(nn.Module):
           ValueError: ``momentum``, ``epsilon``, ``mask`` or the number of
             features does not fit.
         """
-        with layer.named('/'.join(self.path) or type(self).__name__):
+        with named('/'.join(self.path) or type(self).__name__):
             use_running = merge_param(
                 'use_running_average', self.use_running_average, use_running_average
             )
@@ -171,5 +172,5 @@ class BatchNorm(nn.Module):
 
 def _names(mutable: Any, collection: str) -> bool:
     """Whether a filter of Flax names the collection, and does not just take all."""
-    named = isinstance(mutable, Collection) and collection in mutable
-    return named or mutable == collection
+    listed = isinstance(mutable, Collection) and collection in mutable
+    return listed or mutable == collection

@@ -40,7 +40,7 @@ def merge(a: Moments, b: Moments) -> Moments:
     (Chan, Golub & LeVeque 1979.) The moments of nothing change nothing.
 
     Raises:
-      ValueError: the shapes of ``a`` and ``b`` differ.
+      TypeError, ValueError: they do not hold floats, or their shapes differ.
 
     >>> import bnjax, jax.numpy as jnp
     >>> x = jnp.array([[1.0], [2.0], [6.0]])

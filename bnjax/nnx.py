@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bnjax import layer
-from bnjax.checks import check_size
+from bnjax.checks import check_size, named
 
 
 class BatchNorm(nnx.BatchNorm):
@@ -80,7 +80,7 @@ class BatchNorm(nnx.BatchNorm):
           TypeError: a keyword is not known, or ``num_features`` no whole number.
           ValueError: ``num_features`` is below 1.
         """
-        with layer.named(self._name(num_features)):
+        with named(self._name(num_features)):
             check_size('num_features', num_features)
             super().__init__(num_features, **fields)
         self.update_running_average = update_running_average
@@ -114,7 +114,7 @@ class BatchNorm(nnx.BatchNorm):
           ValueError: ``momentum``, ``epsilon``, ``mask`` or the number of
             features does not fit, or ``use_running_average`` is nowhere given.
         """
-        with layer.named(self._name(self.num_features)):
+        with named(self._name(self.num_features)):
             use_running = self._use_running(use_running_average)
             x, shape = layer.check(self, x, mask)
             self._check_features(x, shape)
@@ -139,7 +139,8 @@ class BatchNorm(nnx.BatchNorm):
         if batch is not None and hasattr(self, '__captures__'):  # by nnx.capture
             self.sow(nnx.Intermediate, 'batch', batch)
         for name, value in new.items():
-            variables[name][...] = jax.lax.stop_gradient(value.ravel())
+            new_value = value.reshape(variables[name].shape)
+            variables[name][...] = jax.lax.stop_gradient(new_value)
         return y
 
     @classmethod
@@ -164,9 +165,9 @@ class BatchNorm(nnx.BatchNorm):
             )
         for name in ('scale', 'bias', 'mean', 'var', 'count'):
             stored = getattr(self, name, None)
-            if stored is not None and stored[...].shape != (self.num_features,):
+            if stored is not None and stored.size != self.num_features:
                 raise ValueError(
-                    f'{name} has shape {stored[...].shape}, but '
+                    f'{name} has shape {stored.shape}, but '
                     f'num_features={self.num_features}; make them equal'
                 )
 

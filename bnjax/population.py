@@ -7,8 +7,13 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from bnjax.checks import Scalar, check_momentum, check_same_features, check_tree
-from bnjax.layer import named
+from bnjax.checks import (
+    Scalar,
+    check_momentum,
+    check_same_features,
+    check_tree,
+    named,
+)
 from bnjax.moments import Moments, merge, pool, update
 
 Tree: TypeAlias = Mapping[str, Any]

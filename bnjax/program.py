@@ -97,31 +97,26 @@ def compile_program(static: Static, numbers: Numbers, data: Dataset) -> Program:
     mesh = devices.mesh(width, cfg.batch_size)
     held_out = jax.tree.map(_join, data.validation, data.test)
     splits = jax.device_put((data.train, held_out), devices.everywhere(mesh))
-    begin, train, score = (
-        _side_by_side(f, width, mapped)
-        for f, mapped in zip(_functions(static, data, mesh), (1, 3, 2), strict=True)
-    )
+    init_one, train_one, score_one = _of_one_trial(static, data, mesh)
     many = _stack([numbers] * width)
     # Shapes alone: what does not fit is refused before any of it is made.
-    state = jax.eval_shape(begin, many, splits[0])
+    state = jax.eval_shape(_side_by_side(init_one, width, 1), many, splits[0])
     order = jax.ShapeDtypeStruct((width, images), np.int32)
     train_args = many, state, order, np.int32(0), splits[0]
-    begin = _compiled(begin, mesh, many, splits[0], mapped=1, options=_RUN_ONCE)
-    train = _compiled(train, mesh, *train_args, mapped=3, donated=1)
-    score = _compiled(score, mesh, many, state, *splits, mapped=2)
+    compiled = functools.partial(_compiled, width, mesh)
+    init_all = compiled(init_one, many, splits[0], mapped=1, options=_RUN_ONCE)
+    train_all = compiled(train_one, *train_args, mapped=3, donated=1)
+    score_all = compiled(score_one, many, state, *splits, mapped=2)
     per_epoch, total = steps_in(cfg, images)
     return Program(
-        lambda numbers: begin(numbers, splits[0]),
+        lambda numbers: init_all(numbers, splits[0]),
         _orders.lower(many['seed'], np.int32(0), images).compile(),
-        lambda *args: train(*args, splits[0]),
-        lambda *args: score(*args, *splits),
+        lambda *args: train_all(*args, splits[0]),
+        lambda *args: score_all(*args, *splits),
         total,
         math.ceil(total / per_epoch),
         width,
-        max(
-            _bytes_of_run(train) + _bytes_of(splits[1]),
-            _bytes_of_run(score) + _bytes_of(splits[0]),
-        ),
+        max(_bytes_of_run(train_all) + _bytes_of(splits[1]), _bytes_of_run(score_all)),
         state,
     )
 
@@ -130,20 +125,20 @@ def _config_of(static: Static, numbers: Numbers) -> Config:
     return config.build({**dict(static), **numbers})
 
 
-def _functions(
+def _of_one_trial(
     static: Static, data: Dataset, mesh: Mesh
 ) -> tuple[Callable, Callable, Callable]:
     """What one trial does: it begins, trains for an epoch, and is scored."""
     classes, validated = data.classes, len(data.validation.y)
 
-    def begin(numbers: Numbers, train: Split) -> State:
+    def init_one(numbers: Numbers, train: Split) -> State:
         return init(_config_of(static, numbers), classes, train)
 
-    def epoch(numbers, state, order, index, train):
+    def train_one(numbers, state, order, index, train):
         cfg = _config_of(static, numbers)
         return _train(cfg, classes, state, order, index, train, mesh)
 
-    def score(numbers, state, train, held_out):
+    def score_one(numbers, state, train, held_out):
         cfg = _config_of(static, numbers)
 
         def means(state: State) -> dict[str, jax.Array]:
@@ -154,24 +149,26 @@ def _functions(
         again = means(reestimated(cfg, classes, state, train, mesh)) if asked else {}
         return means(state) | {f'reestimated_{k}': v for k, v in again.items()}
 
-    return begin, epoch, score
+    return init_one, train_one, score_one
 
 
 def _compiled(
-    f: Callable,
+    width: int,
     mesh: Mesh,
+    f: Callable,
     *args: Any,
     mapped: int,
     donated: int | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Any:
-    """``f`` compiled for such arguments, the first ``mapped`` of them by trial."""
+    """``f`` of one trial for many, which have their own first ``mapped`` arguments."""
     own, shared = devices.by_trial(mesh), devices.everywhere(mesh)
     jitted = jax.jit(
-        f,
+        _side_by_side(f, width, mapped),
         in_shardings=(own,) * mapped + (shared,) * (len(args) - mapped),
         out_shardings=own,
         donate_argnums=donated,
+        keep_unused=True,  # its bytes count, whether they are looked at or not
     )
     return jitted.lower(*args).compile(dict(options) if options else None)
 

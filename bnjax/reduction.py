@@ -176,6 +176,12 @@ def stats_dtype(x: jax.Array) -> jnp.dtype:
     return jnp.dtype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
 
 
+def widest(*values: Any) -> jnp.dtype:
+    """That of the widest, float32 or better, where JAX is told to promote nothing."""
+    dtypes = [jnp.dtype(jnp.float32), *(value.dtype for value in values)]
+    return max(dtypes, key=lambda dtype: dtype.itemsize)
+
+
 def placed_like(values: jax.Array, others: jax.Array) -> jax.Array:
     """Values, divided over an explicit mesh as others of their shape are."""
     return values + jnp.zeros_like(others, values.dtype)

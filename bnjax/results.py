@@ -1,7 +1,7 @@
 """The records of a sweep, as a config file's ``refine`` and ``verdict`` see them.
 
 A trial that measured ``reestimated_scores`` is judged by them, and by its running
-statistics otherwise.
+statistics otherwise; by these alone whether it diverged.
 """
 
 import dataclasses
@@ -120,8 +120,9 @@ def lost(record: Record) -> bool:
     last epoch, and of the test images.
     """
     worst = math.log(_classes(record)) + 0.1
-    losses = (_final(record, name) for name in ('train_loss', 'test_loss'))
-    return record.status != 'done' or not any(loss <= worst for loss in losses)
+    losses = [_final(record, name) for name in ('train_loss', 'test_loss')]
+    bad = math.isnan(losses[-1]) or not any(loss <= worst for loss in losses)
+    return record.status != 'done' or bad
 
 
 def accuracy(record: Record) -> float:
@@ -232,7 +233,7 @@ def _final(record: Record, name: str) -> float:
     again = record.curves.get(f'reestimated_{name}')
     if again is None:
         return record.metrics[name]
-    known = again[np.isfinite(again)]
+    known = again[np.isfinite(again)] if record.status == 'diverged' else again
     return float(known[-1]) if len(known) else math.nan
 
 

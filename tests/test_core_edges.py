@@ -43,6 +43,7 @@ def test_no_promotion_is_left_to_jax(epsilon):
         y, batch = bnjax.batch_norm(x, half, half, epsilon=epsilon)
         np.testing.assert_array_equal(y, 1.0)
         y = bnjax.normalize(x, batch, half, half, epsilon=epsilon)
+        bnjax.normalize(x, bnjax.Moments(half, half, half), epsilon=epsilon)
     np.testing.assert_array_equal(y, 1.0)
     assert y.dtype == jnp.float32
 

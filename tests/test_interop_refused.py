@@ -117,9 +117,9 @@ def test_variables_that_are_no_dictionary_are_refused(convert, variables, named)
 @pytest.mark.parametrize(
     ('options', 'error', 'named'),
     [
-        ({'eps': -1}, ValueError, 'eps: epsilon=-1 must be a number'),
-        ({'eps': np.nan}, ValueError, 'eps: epsilon=nan must be a number'),
-        ({'eps': None}, TypeError, 'eps: epsilon=None must be a number'),
+        ({'eps': -1}, ValueError, 'eps=-1 must be a number'),
+        ({'eps': np.nan}, ValueError, 'eps=nan must be a number'),
+        ({'eps': None}, TypeError, 'eps=None must be a number'),
         ({'momentum': 1.5}, ValueError, 'momentum=1.5 must be a number'),
     ],
 )

@@ -256,3 +256,12 @@ def test_parameters_of_another_shape_are_named():
     half = BatchNorm(4, scale_init=lambda *_: jnp.ones(2), rngs=nnx.Rngs(0))
     with pytest.raises(ValueError, match=r'BatchNorm\(4\): scale .*\(2,\).*=4'):
         half(jnp.ones((3, 4)))
+
+
+def test_a_device_may_hold_its_row_of_a_stacked_state():
+    layer, other = (BatchNorm(3, rngs=nnx.Rngs(0)) for _ in range(2))
+    for name in ('scale', 'bias', 'mean', 'var'):
+        getattr(layer, name).set_value(getattr(other, name)[...][None])
+    x = jnp.arange(12.0).reshape(4, 3)
+    np.testing.assert_array_equal(layer(x), other(x))
+    np.testing.assert_array_equal(layer.mean[...], other.mean[...][None])

@@ -110,9 +110,17 @@ def test_a_trial_that_reestimated_its_statistics_is_judged_by_them():
     assert results.lost(reestimated(bad, test_loss=[2.3, 9.0]))
 
 
-def test_the_last_finite_of_reestimated_scores_counts():
-    record = reestimated(curve([0.1, 0.9]), validation_accuracy=[0.5, math.nan])
-    assert Results((record,)).mean('validation_accuracy').mean == 0.5
+def test_a_diverged_trial_has_the_last_finite_of_its_reestimated_scores():
+    gone = lost(curve([0.1, 0.9]), 'diverged')
+    diverged = Results((reestimated(gone, validation_accuracy=[0.5, math.nan]),))
+    assert diverged.mean('validation_accuracy').mean == 0.5
+
+
+def test_a_trial_whose_reestimated_loss_is_not_a_number_is_lost():
+    scores = {'test_accuracy': [0.1, 0.8, math.nan], 'test_loss': [2.3, 0.5, math.nan]}
+    record = reestimated(curve([0.1, 0.9]), **scores)
+    assert results.lost(record)
+    assert results.accuracy(record) == 0.1
 
 
 def test_arms_that_both_lost_everything_tell_nothing(swept):

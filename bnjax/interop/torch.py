@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bnjax.checks import check_epsilon, check_momentum
+from bnjax.checks import check_epsilon, check_momentum, kind_of
 from bnjax.interop.values import Fields, Variables, as_collections, check_one_axis, read
-from bnjax.layer import named
 
 TORCH_NAMES = {
     'scale': 'weight',
@@ -57,8 +56,7 @@ def from_torch(
     """
     _check_torch_state(state)
     check_momentum(momentum)
-    with named('eps'):
-        check_epsilon(eps)
+    check_epsilon(eps, 'eps')
     _check_known({'momentum': momentum, **state})
     arrays = {name: _array(value) for name, value in state.items() if value is not None}
     _check_torch_names(arrays)
@@ -169,8 +167,9 @@ def _one_number(count: jax.Array) -> int:
 
 def _check_torch_state(state: Any) -> None:
     if not isinstance(state, Mapping):
-        kind = 'None' if state is None else f'a {type(state).__name__}'
-        raise TypeError(f'state is {kind}; give a dictionary: layer.state_dict()')
+        raise TypeError(
+            f'state is {kind_of(state)}; give a dictionary: layer.state_dict()'
+        )
     if not state:
         raise ValueError(
             'state is empty: no name began as those of the layer do, or it has '
@@ -185,7 +184,7 @@ def _check_known(values: Mapping[str, Any]) -> None:
     traced = [name for name, v in values.items() if isinstance(v, jax.core.Tracer)]
     if traced:
         raise TypeError(
-            f'{", ".join(traced)} traced, but torch takes numbers; convert outside of '
+            f'{", ".join(traced)} traced, but values are needed; convert outside of '
             'jax.jit, jax.grad and jax.vmap'
         )
 

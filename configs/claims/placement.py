@@ -252,6 +252,8 @@ def bad_start(results):
 
 def tables(results):
     """The arms at their best rates."""
+    from bnjax.report.numbers import plus_minus
+
     rows = []
     for cell in CELLS:
         for placement in (NONE, BEFORE, AFTER):
@@ -262,7 +264,7 @@ def tables(results):
                     f'{cell[0]}, {cell[1]} layers',
                     placement,
                     f'{best(results, placement, cell):g}',
-                    f'{100 * right.mean:.2f} ± {50 * (right.high - right.low):.2f}',
+                    plus_minus(right, factor=100),
                     f'{math.exp(steps.mean):.0f}',
                 ]
             )
