@@ -199,7 +199,7 @@ def _draw_bounds(axes: Axes, bounds: Sequence[float]) -> None:
     for bound, side in zip(sorted(bounds), sides, strict=True):
         axes.axvline(bound, color=DARK, lw=1, ls=(0, (4, 3)), zorder=1)
         box = {'facecolor': 'white', 'edgecolor': 'none', 'pad': 1}
-        said = f' {number(bound)} '
+        said = f' {number(bound, 3)} '
         axes.text(bound, STRIP / 2, said, color=DARK, bbox=box, ha=side, **SMALL)
 
 

@@ -70,11 +70,11 @@ def _written(value: float, exponent: int, decimals: int) -> str:
     return f'{value / 10.0**exponent:z.{decimals}f}{suffix}'
 
 
-def number(value: float) -> str:
-    """A number with at most five digits, '0.22' or '1.5e6'."""
+def number(value: float, digits: int = 5) -> str:
+    """A number with at most so many digits, '0.22' or '1.5e6'."""
     exponent = _exponent(abs(value)) if math.isfinite(value) else 0
     suffix = f'e{exponent}' if exponent else ''
-    return f'{value / 10.0**exponent:.5g}{suffix}'
+    return f'{value / 10.0**exponent:.{digits}g}{suffix}'
 
 
 def thousands(count: int) -> str:

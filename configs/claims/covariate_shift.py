@@ -8,11 +8,11 @@ arm at its own best rate by validation, and for batch norm at the best rate with
 too. Measured on every fiftieth step, as medians over steps and layers: by how much the
 step moves the mean and the deviation of each unit's activations on its batch, in
 deviations (drift; not over 100 steps from initial ones); the change of a layer's
-gradient because the layers below have moved, |G - G'| / |G| and 1 - cos (definition
-2.1); and 1 - actual / predicted change of the loss along the step. What the noise moves
-from a step to the next, the trained network shows on 1000 images. Before gamma and beta
-the two moments are fixed by construction. Accuracies: statistics of all images,
-estimated again (a run before had moving averages, which noise left behind).
+gradient because the layers below have moved, |G - G'| / |G| and 1 - cos (their
+definition 2.1); and 1 - actual / predicted change of the loss along the step. What the
+noise moves from a step to the next, the trained network shows on 1000 images. Before
+gamma and beta the two moments are fixed by construction. Accuracies: statistics of all
+images, estimated again (a run before had moving averages, which noise left behind).
 Settles: S24 S28 S48 S49.
 Takes: about five minutes on two CPU cores. Needs MNIST as TFDS prepares it.
 Expect: It holds means and deviations of activations still, much of which is by

@@ -65,7 +65,7 @@ def _verdict(claim: Claim, settled: Settled) -> str:
 def _size(result: Result) -> str:
     """The seeds behind an interval and the numbers that decide."""
     n = '' if result.interval is None else f', n = {result.interval.n}'
-    bounds = ' and '.join(map(number, result.bounds))
+    bounds = ' and '.join(number(bound, 3) for bound in result.bounds)
     noun = 'bound' if len(result.bounds) == 1 else 'bounds'
     return f'{n}; {noun} {bounds}' if bounds else n
 
